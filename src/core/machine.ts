@@ -1,0 +1,37 @@
+/** A VM that this process creates itself, where the hypervisor lets it: for `mpt run`, the suite, tests and benchmarks. */
+import type { Gpa, VmId } from './addresses.js';
+import type { RamRegion } from './guest-ram.js';
+import type { RequestSource } from './io-request.js';
+
+export interface MachineSpec {
+  /** Guest RAM, any order, disjoint, 4 KiB aligned. The first region starts at 0 when an image is to run. */
+  readonly ram: readonly RamRegion[];
+}
+
+/**
+ * What another thread needs to stop a device thread that blocks in the hypervisor: structured-cloneable. Set the flag
+ * with `Atomics.store(new Int32Array(flag), 0, 1)`, then signal the thread (`native/thread.ts`).
+ */
+export interface StopToken {
+  readonly flag: SharedArrayBuffer;
+  /** Kernel thread id to signal; 0 when the flag alone is enough. */
+  readonly tid: number;
+  /** Process id of that thread. */
+  readonly pid: number;
+}
+
+export interface Machine {
+  readonly vmId: VmId;
+  readonly ram: readonly RamRegion[];
+  readonly requests: RequestSource;
+  readonly stopToken: StopToken;
+  /**
+   * Copies `image` to `gpa` (16-byte aligned, below 1 MiB, inside RAM) and makes vCPU 0 ready to execute its first
+   * byte in real mode with CS = gpa >> 4, IP = 0. The guest runs inside `requests.next()`.
+   */
+  boot(gpa: Gpa, image: Uint8Array): void;
+  /** Exits counted since creation by kind, for reports. Keys are the backend's own names (`mmio`, `pio`, `intr`, …). */
+  exitCounts(): Readonly<Record<string, number>>;
+  /** Destroys the VM. Attached vGPUs answer VM_GONE from now on. Idempotent. */
+  close(): void;
+}

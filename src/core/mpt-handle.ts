@@ -1,0 +1,530 @@
+/**
+ * Base class of an attached vGPU's handle. It owns every rule that does not depend on the hypervisor: argument and
+ * range checks, attached → detached, page-track idempotence, reference counts and the pin limit of DMA mappings, trap
+ * area and mapping overlaps, and release of everything at detach. A backend overrides the protected `do…` methods,
+ * which receive arguments that were checked and are called only on real transitions.
+ */
+import { type DmaAddress, type Gfn, GFN_LIMIT, type Gpa, GPA_LIMIT, HUGE_PAGE_SIZE, hex, type Mfn, PAGE_SIZE } from './addresses.js';
+import { DmaTable } from './dma-table.js';
+import { type ErrorCode, MptError, type MptErrorDetails } from './errors.js';
+import { IoKind, type IoRequest } from './io-request.js';
+import { type HostPages, type MptOperationName, type MptVgpuOps, OP_INDEX, type VgpuAttachment } from './mpt.js';
+import type { MptBackend } from './mpt-backend.js';
+import { RangeSet } from './ranges.js';
+
+const ATTACHED = 0;
+const DETACHED = 1;
+const VM_GONE = 2;
+
+/** MSI messages go to the local APIC window (Intel SDM vol. 3, "Message Address Register Format"). */
+const MSI_WINDOW = 0xfee;
+/** Vectors below 16 are reserved (SDM vol. 3, "Valid Interrupt Vectors"). */
+const FIRST_VECTOR = 16;
+
+export interface HandleLimits {
+  /** Pages that DMA mappings may pin at once. */
+  readonly pinnedPages: number;
+  /** Trap areas at once. */
+  readonly trapAreas: number;
+  /** Frames under page track at once. */
+  readonly trackedPages: number;
+}
+
+export const DEFAULT_LIMITS: HandleLimits = { pinnedPages: GFN_LIMIT, trapAreas: 64, trackedPages: 65_536 };
+
+export abstract class MptHandle implements MptVgpuOps {
+  readonly backend: MptBackend;
+  readonly vgpu: VgpuAttachment;
+  readonly limits: HandleLimits;
+
+  #state = ATTACHED;
+  readonly #tracked = new Set<number>();
+  readonly #traps = new RangeSet<true>();
+  readonly #maps = new RangeSet<Mfn>();
+  readonly #dma: DmaTable;
+  #pvmmio: { start: Gpa; end: Gpa } | undefined;
+  #vfioReferences = 0;
+  readonly #calls: Float64Array;
+
+  constructor(backend: MptBackend, vgpu: VgpuAttachment, limits: HandleLimits = DEFAULT_LIMITS) {
+    this.backend = backend;
+    this.vgpu = vgpu;
+    this.limits = limits;
+    this.#calls = backend.calls;
+    this.#dma = new DmaTable(limits.pinnedPages, {
+      map: (gfn, size) => this.doDmaMap(gfn, size),
+      unmap: (gfn, size, address) => this.doDmaUnmap(gfn, size, address),
+    });
+  }
+
+  // --- life cycle -------------------------------------------------------------------------------------------------
+
+  get attached(): boolean {
+    return this.#state === ATTACHED;
+  }
+
+  detachVgpu(): void {
+    this.#calls[OP_INDEX.detach_vgpu] = (this.#calls[OP_INDEX.detach_vgpu] as number) + 1;
+    if (this.#state === DETACHED) throw this.#fail('DETACHED', 'the handle was detached before', 'detach_vgpu');
+    const failures: unknown[] = [];
+    const attempt = (run: () => void): void => {
+      try {
+        run();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    if (this.#state === ATTACHED) {
+      const pvmmio = this.#pvmmio;
+      if (pvmmio !== undefined) attempt(() => this.doSetPvmmio(pvmmio.start, pvmmio.end, false));
+      for (const { start, end } of [...this.#traps]) attempt(() => this.doSetTrapArea(start as Gpa, end as Gpa, false));
+      for (const { start, end, value } of [...this.#maps]) attempt(() => this.doMapGfnToMfn(start as Gfn, value, end - start + 1, false));
+      for (const gfn of this.#tracked) attempt(() => this.doDisablePageTrack(gfn as Gfn));
+      attempt(() => this.#dma.clear());
+    }
+    this.#state = DETACHED;
+    this.#traps.clear();
+    this.#maps.clear();
+    this.#tracked.clear();
+    this.#dma.drop();
+    this.#vfioReferences = 0;
+    attempt(() => this.doDetach());
+    this.backend.forget(this);
+    if (failures.length > 0) throw this.backend.wrap('detach_vgpu', failures[0]);
+  }
+
+  /** For MptBackend only: the VM was destroyed. Mappings went with it. */
+  markVmGone(): void {
+    if (this.#state === ATTACHED) this.#state = VM_GONE;
+  }
+
+  // --- guest memory -----------------------------------------------------------------------------------------------
+
+  readGpa(gpa: Gpa, target: Uint8Array, offset = 0, length = target.length - offset): void {
+    this.#calls[OP_INDEX.read_gpa] = (this.#calls[OP_INDEX.read_gpa] as number) + 1;
+    this.#checkCopy('read_gpa', gpa, target, offset, length);
+    try {
+      this.doReadGpa(gpa, target, offset, length);
+    } catch (error) {
+      throw this.backend.wrap('read_gpa', error);
+    }
+  }
+
+  writeGpa(gpa: Gpa, source: Uint8Array, offset = 0, length = source.length - offset): void {
+    this.#calls[OP_INDEX.write_gpa] = (this.#calls[OP_INDEX.write_gpa] as number) + 1;
+    this.#checkCopy('write_gpa', gpa, source, offset, length);
+    try {
+      this.doWriteGpa(gpa, source, offset, length);
+    } catch (error) {
+      throw this.backend.wrap('write_gpa', error);
+    }
+  }
+
+  isValidGfn(gfn: Gfn): boolean {
+    this.#enter('is_valid_gfn');
+    this.backend.require('isValidGfn', 'is_valid_gfn');
+    if (!Number.isSafeInteger(gfn) || gfn < 0 || gfn >= GFN_LIMIT) return false;
+    return this.#guard('is_valid_gfn', () => this.doIsValidGfn(gfn));
+  }
+
+  // --- interrupts -------------------------------------------------------------------------------------------------
+
+  injectMsi(address: number, data: number): void {
+    this.#enter('inject_msi');
+    this.#checkMsi(address, data, 'inject_msi');
+    try {
+      this.doInjectMsi(address, data);
+    } catch (error) {
+      throw this.backend.wrap('inject_msi', error);
+    }
+  }
+
+  /**
+   * Arms an event that raises the message from any thread (KVM: irqfd). Later `injectMsi` calls with the same message
+   * use it. One message at a time: arming another replaces it.
+   * @returns the eventfd to write 8 bytes to; owned by the handle and closed at detach
+   */
+  armMsi(address: number, data: number): number {
+    this.#live('arm_msi');
+    this.backend.require('msiEventfd', 'arm_msi');
+    this.#checkMsi(address, data, 'arm_msi');
+    return this.#guard('arm_msi', () => this.doArmMsi(address, data));
+  }
+
+  // --- page track -------------------------------------------------------------------------------------------------
+
+  enablePageTrack(gfn: Gfn): void {
+    const op = 'enable_page_track';
+    this.#enter(op);
+    this.backend.require('pageTrack', op);
+    this.#checkGfn(op, gfn);
+    if (this.#tracked.has(gfn)) return;
+    if (this.#tracked.size >= this.limits.trackedPages)
+      throw this.#fail('LIMIT', 'too many frames are tracked', op, { address: gfn, limit: this.limits.trackedPages });
+    // Added first: from the moment the hypervisor protects the page its writes must find their owner.
+    this.#tracked.add(gfn);
+    try {
+      this.doEnablePageTrack(gfn);
+    } catch (error) {
+      this.#tracked.delete(gfn);
+      throw this.backend.wrap(op, error);
+    }
+  }
+
+  disablePageTrack(gfn: Gfn): void {
+    const op = 'disable_page_track';
+    this.#enter(op);
+    this.backend.require('pageTrack', op);
+    this.#checkGfn(op, gfn);
+    if (!this.#tracked.has(gfn)) return;
+    this.#guard(op, () => this.doDisablePageTrack(gfn));
+    this.#tracked.delete(gfn);
+  }
+
+  syncPageTrack(): number {
+    this.#live('sync_page_track');
+    if (this.backend.capabilities.pageTrack !== 'sync' || this.#tracked.size === 0) return 0;
+    const { ops } = this.backend;
+    let reported = 0;
+    this.#guard('sync_page_track', () =>
+      this.doSyncPageTrack((gfn) => {
+        if (!this.#tracked.has(gfn)) return;
+        reported++;
+        ops.pageWritten(this.vgpu.id, gfn);
+      }),
+    );
+    return reported;
+  }
+
+  /** True when the frame is tracked by this vGPU. */
+  tracks(gfn: number): boolean {
+    return this.#tracked.has(gfn);
+  }
+
+  /** Frames tracked now. */
+  get trackedCount(): number {
+    return this.#tracked.size;
+  }
+
+  // --- traps and mappings -----------------------------------------------------------------------------------------
+
+  setTrapArea(start: Gpa, end: Gpa, map: boolean): void {
+    const op = 'set_trap_area';
+    this.#enter(op);
+    this.backend.require('setTrapArea', op);
+    this.#checkSpan(op, start, end);
+    if (!map) {
+      if (this.#traps.exact(start, end) === undefined)
+        throw this.#fail('NOT_MAPPED', `no trap area is exactly ${hex(start)}-${hex(end)}`, op, { address: start });
+      this.#guard(op, () => this.doSetTrapArea(start, end, false));
+      this.#traps.delete(start, end);
+      return;
+    }
+    if (this.#traps.size >= this.limits.trapAreas)
+      throw this.#fail('LIMIT', 'too many trap areas', op, { address: start, limit: this.limits.trapAreas });
+    for (const handle of this.backend.handlesOf(this.vgpu.vmId)) {
+      const other = handle.trapOverlapping(start, end);
+      if (other !== undefined)
+        throw this.#fail('OVERLAP', `${hex(start)}-${hex(end)} overlaps the trap area ${hex(other.start)}-${hex(other.end)}`, op, {
+          address: start,
+        });
+    }
+    if (this.#guard(op, () => this.doOverlapsRam(start, end)))
+      throw this.#fail('OVERLAP', `${hex(start)}-${hex(end)} overlaps guest RAM or mapped memory`, op, { address: start });
+    this.#guard(op, () => this.doSetTrapArea(start, end, true));
+    this.#traps.add(start, end, true);
+  }
+
+  /** The trap area of this vGPU that shares an address with [start, end]. */
+  trapOverlapping(start: number, end: number): { start: number; end: number } | undefined {
+    return this.#traps.overlapping(start, end);
+  }
+
+  gfnToMfn(gfn: Gfn): Mfn {
+    this.#enter('gfn_to_mfn');
+    this.#checkGfn('gfn_to_mfn', gfn);
+    return this.#guard('gfn_to_mfn', () => this.doGfnToMfn(gfn));
+  }
+
+  mapGfnToMfn(gfn: Gfn, mfn: Mfn, nr: number, map: boolean): void {
+    const op = 'map_gfn_to_mfn';
+    this.#enter(op);
+    this.backend.require('mapGfnToMfn', op);
+    this.#checkGfn(op, gfn);
+    if (!Number.isSafeInteger(nr) || nr < 1 || gfn + nr > GFN_LIMIT)
+      throw this.#fail('INVALID_ARGUMENT', 'the number of frames is not in range', op, { address: gfn, size: nr, limit: GFN_LIMIT - gfn });
+    if (!Number.isSafeInteger(mfn) || mfn < 0 || mfn + nr > GFN_LIMIT)
+      throw this.#fail('INVALID_ADDRESS', 'not a host frame', op, { address: mfn, size: nr });
+    const last = gfn + nr - 1;
+    if (!map) {
+      const mapped = this.#maps.exact(gfn, last);
+      if (mapped === undefined || mapped.value !== mfn)
+        throw this.#fail('NOT_MAPPED', 'these frames were not mapped by one call', op, { address: gfn, size: nr });
+      this.#guard(op, () => this.doMapGfnToMfn(gfn, mfn, nr, false));
+      this.#maps.delete(gfn, last);
+      return;
+    }
+    const start = gfn * PAGE_SIZE;
+    const end = (last + 1) * PAGE_SIZE - 1;
+    for (const handle of this.backend.handlesOf(this.vgpu.vmId))
+      if (handle.mapOverlapping(gfn, last) || handle.trapOverlapping(start, end) !== undefined)
+        throw this.#fail('OVERLAP', 'the frames overlap a mapping or trap area', op, { address: gfn, size: nr });
+    if (this.#guard(op, () => this.doOverlapsRam(start as Gpa, end as Gpa)))
+      throw this.#fail('OVERLAP', 'the frames overlap guest RAM', op, { address: gfn, size: nr });
+    this.#guard(op, () => this.doMapGfnToMfn(gfn, mfn, nr, true));
+    this.#maps.add(gfn, last, mfn);
+  }
+
+  /** True when a mapping of this vGPU covers any of the frames. */
+  mapOverlapping(first: number, last: number): boolean {
+    return this.#maps.overlapping(first, last) !== undefined;
+  }
+
+  /** True when this vGPU maps any frame of [mfn, mfn + count). For `HostPages.release`. */
+  mapsHostFrames(mfn: number, count: number): boolean {
+    for (const { start, end, value } of this.#maps) if (value < mfn + count && mfn <= value + (end - start)) return true;
+    return false;
+  }
+
+  // --- dma --------------------------------------------------------------------------------------------------------
+
+  dmaMapGuestPage(gfn: Gfn, size: number): DmaAddress {
+    const op = 'dma_map_guest_page';
+    this.#enter(op);
+    this.#checkGfn(op, gfn);
+    if (size !== PAGE_SIZE) {
+      if (size !== HUGE_PAGE_SIZE) throw this.#fail('INVALID_ARGUMENT', 'the size is neither 4096 nor 2097152', op, { address: gfn, size });
+      this.backend.require('dmaHugePage', op);
+      if (gfn % (HUGE_PAGE_SIZE / PAGE_SIZE) !== 0)
+        throw this.#fail('INVALID_ARGUMENT', 'a 2 MiB mapping needs a gfn that is a multiple of 512', op, { address: gfn, size });
+    }
+    return this.#guard(op, () => this.#dma.map(gfn, size));
+  }
+
+  dmaUnmapGuestPage(address: DmaAddress): void {
+    this.#enter('dma_unmap_guest_page');
+    this.#guard('dma_unmap_guest_page', () => this.#dma.unmap(address));
+  }
+
+  dmaPinGuestPage(address: DmaAddress): void {
+    this.#enter('dma_pin_guest_page');
+    this.backend.require('dmaPin', 'dma_pin_guest_page');
+    this.#guard('dma_pin_guest_page', () => this.#dma.pin(address));
+  }
+
+  view(address: DmaAddress, length: number): Uint8Array {
+    this.#live('dma_view');
+    return this.#guard('dma_view', () => {
+      this.#dma.require(address, length);
+      return this.doDmaView(address, length);
+    });
+  }
+
+  copyFrom(address: DmaAddress, target: Uint8Array, offset: number, length: number): void {
+    this.#live('dma_copy');
+    if (!fits(target, offset, length))
+      throw this.#fail('INVALID_ARGUMENT', 'the buffer does not hold the range', 'dma_copy', { address, size: length });
+    this.#guard('dma_copy', () => {
+      this.#dma.require(address, length);
+      this.doDmaCopyFrom(address, target, offset, length);
+    });
+  }
+
+  /** Pages pinned by DMA mappings now. */
+  get pinnedPages(): number {
+    return this.#dma.pinnedPages;
+  }
+
+  // --- the rest of the table --------------------------------------------------------------------------------------
+
+  setPvmmio(start: Gpa, end: Gpa, map: boolean): void {
+    const op = 'set_pvmmio';
+    this.#enter(op);
+    this.backend.require('setPvmmio', op);
+    this.#checkSpan(op, start, end);
+    const active = this.#pvmmio;
+    if (map && active !== undefined) throw this.#fail('OVERLAP', 'pvmmio is already on', op, { address: active.start });
+    if (!map && (active === undefined || active.start !== start || active.end !== end))
+      throw this.#fail('NOT_MAPPED', 'pvmmio is not on for this window', op, { address: start });
+    if (map && this.vgpu.pvmmio === undefined)
+      throw this.#fail('INVALID_ARGUMENT', 'the vGPU was attached without its register file pages', op);
+    this.#guard(op, () => this.doSetPvmmio(start, end, map));
+    this.#pvmmio = map ? { start, end } : undefined;
+  }
+
+  setOpregion(pages: HostPages): void {
+    this.#enter('set_opregion');
+    this.backend.require('setOpregion', 'set_opregion');
+    if (pages.count !== 2)
+      throw this.#fail('INVALID_ARGUMENT', 'the OpRegion is two pages', 'set_opregion', { size: pages.count, limit: 2 });
+    this.#guard('set_opregion', () => this.doSetOpregion(pages));
+  }
+
+  setEdid(port: number, edid: Uint8Array): void {
+    const op = 'set_edid';
+    this.#enter(op);
+    this.backend.require('setEdid', op);
+    if (!Number.isInteger(port) || port < 0 || port > 4) throw this.#fail('INVALID_ARGUMENT', `port ${port} is not in 0..4 (A..E)`, op);
+    if (edid.length !== 128 || edid.reduce((sum, byte) => sum + byte, 0) % 256 !== 0)
+      throw this.#fail('INVALID_ARGUMENT', 'the EDID is not one 128-byte block with a right checksum', op, {
+        size: edid.length,
+        limit: 128,
+      });
+    this.#guard(op, () => this.doSetEdid(port, edid.slice()));
+  }
+
+  getVfioDevice(): void {
+    this.#enter('get_vfio_device');
+    this.backend.require('vfioDevice', 'get_vfio_device');
+    this.#guard('get_vfio_device', () => this.doGetVfioDevice());
+    this.#vfioReferences++;
+  }
+
+  putVfioDevice(): void {
+    this.#enter('put_vfio_device');
+    this.backend.require('vfioDevice', 'put_vfio_device');
+    if (this.#vfioReferences === 0) throw this.#fail('NOT_MAPPED', 'no reference on the VFIO device is held', 'put_vfio_device');
+    this.#guard('put_vfio_device', () => this.doPutVfioDevice());
+    this.#vfioReferences--;
+  }
+
+  /** References held on the VFIO device. */
+  get vfioReferences(): number {
+    return this.#vfioReferences;
+  }
+
+  // --- routing ----------------------------------------------------------------------------------------------------
+
+  /** True when the access belongs to this vGPU. */
+  claims(request: IoRequest): boolean {
+    switch (request.kind) {
+      case IoKind.MMIO:
+        return this.#traps.find(request.address) !== undefined;
+      case IoKind.WP:
+        return (
+          this.#tracked.has(Math.floor(request.address / PAGE_SIZE)) ||
+          this.#tracked.has(Math.floor((request.address + request.size - 1) / PAGE_SIZE)) ||
+          (this.#pvmmio !== undefined && request.address >= this.#pvmmio.start && request.address <= this.#pvmmio.end)
+        );
+      case IoKind.PCI_CONFIG:
+        return request.bdf === this.vgpu.bdf;
+      default:
+        return false;
+    }
+  }
+
+  // --- checks -----------------------------------------------------------------------------------------------------
+
+  #enter(op: MptOperationName): void {
+    this.#calls[OP_INDEX[op]] = (this.#calls[OP_INDEX[op]] as number) + 1;
+    this.#live(op);
+  }
+
+  #live(op: string): void {
+    if (this.#state === ATTACHED) return;
+    if (this.#state === DETACHED) throw this.#fail('DETACHED', `vGPU ${this.vgpu.id} was detached`, op);
+    throw this.#fail('VM_GONE', `VM ${this.vgpu.vmId} was destroyed`, op, { hint: 'detach the vGPU' });
+  }
+
+  #checkCopy(op: string, gpa: Gpa, buffer: Uint8Array, offset: number, length: number): void {
+    this.#live(op);
+    // One expression per rule, each false for NaN and fractions: this runs on every copy.
+    if (!(Number.isSafeInteger(gpa) && gpa >= 0 && gpa + length <= GPA_LIMIT))
+      throw this.#fail('INVALID_ADDRESS', 'not a guest-physical range below 2^52', op, { address: gpa, size: length, limit: GPA_LIMIT });
+    if (!fits(buffer, offset, length))
+      throw this.#fail('INVALID_ARGUMENT', 'the length is zero or does not fit the buffer', op, {
+        address: gpa,
+        size: length,
+        limit: buffer.length - offset,
+      });
+  }
+
+  #checkGfn(op: string, gfn: Gfn): void {
+    if (!(Number.isSafeInteger(gfn) && gfn >= 0 && gfn < GFN_LIMIT))
+      throw this.#fail('INVALID_ADDRESS', 'not a guest frame below 2^40', op, { address: gfn, limit: GFN_LIMIT });
+  }
+
+  #checkSpan(op: string, start: Gpa, end: Gpa): void {
+    if (!(Number.isSafeInteger(start) && Number.isSafeInteger(end) && start >= 0 && end >= start && end < GPA_LIMIT))
+      throw this.#fail('INVALID_ADDRESS', 'not a range [start, end] below 2^52 with start <= end', op, {
+        address: start,
+        limit: GPA_LIMIT,
+      });
+  }
+
+  #checkMsi(address: number, data: number, op: string): void {
+    const fixed = (data & 0x700) <= 0x100;
+    if (!Number.isInteger(address) || !Number.isInteger(data) || address < 0 || address > 0xffff_ffff || address >>> 20 !== MSI_WINDOW)
+      throw this.#fail('BAD_MSI', 'the message address is not in 0xfee00000-0xfeefffff', op, { address });
+    if (data < 0 || data > 0xffff) throw this.#fail('BAD_MSI', 'the message data has more than 16 bits', op, { address, limit: 0xffff });
+    if (fixed && (data & 0xff) < FIRST_VECTOR)
+      throw this.#fail('BAD_MSI', `vector ${data & 0xff} is reserved`, op, { address, limit: FIRST_VECTOR, hint: 'vectors are 16..255' });
+  }
+
+  #guard<T>(op: string, run: () => T): T {
+    return this.backend.guard(op, run);
+  }
+
+  #fail(code: ErrorCode, what: string, op: string, details: MptErrorDetails = {}): MptError {
+    return this.backend.error(code, what, { op, ...details });
+  }
+
+  // --- what a backend provides ------------------------------------------------------------------------------------
+
+  /** Copies guest memory; throws NOT_RAM before it copies anything when a byte is not RAM. */
+  protected abstract doReadGpa(gpa: Gpa, target: Uint8Array, offset: number, length: number): void;
+  protected abstract doWriteGpa(gpa: Gpa, source: Uint8Array, offset: number, length: number): void;
+  protected abstract doIsValidGfn(gfn: Gfn): boolean;
+  protected abstract doInjectMsi(address: number, data: number): void;
+  protected abstract doGfnToMfn(gfn: Gfn): Mfn;
+  /** Pins one page of `size` and returns its address; every distinct frame gives a distinct address. */
+  protected abstract doDmaMap(gfn: Gfn, size: number): DmaAddress;
+  protected abstract doDmaUnmap(gfn: Gfn, size: number, address: DmaAddress): void;
+  /** Live bytes of a range that is known to lie in one mapping. */
+  protected abstract doDmaView(address: DmaAddress, length: number): Uint8Array;
+  protected doDmaCopyFrom(address: DmaAddress, target: Uint8Array, offset: number, length: number): void {
+    target.set(this.doDmaView(address, length), offset);
+  }
+  /** True when RAM or a direct mapping of the guest covers any byte of [start, end]. */
+  protected abstract doOverlapsRam(start: Gpa, end: Gpa): boolean;
+  /** Releases what the backend keeps for this vGPU. Called last, once. */
+  protected doDetach(): void {}
+
+  protected doEnablePageTrack(_gfn: Gfn): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doDisablePageTrack(_gfn: Gfn): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doSyncPageTrack(_written: (gfn: Gfn) => void): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doSetTrapArea(_start: Gpa, _end: Gpa, _map: boolean): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doMapGfnToMfn(_gfn: Gfn, _mfn: Mfn, _nr: number, _map: boolean): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doArmMsi(_address: number, _data: number): number {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doSetPvmmio(_start: Gpa, _end: Gpa, _map: boolean): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doSetOpregion(_pages: HostPages): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doSetEdid(_port: number, _edid: Uint8Array): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doGetVfioDevice(): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doPutVfioDevice(): void {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+}
+
+/** A non-empty range inside the buffer. Written so that NaN and fractions fail. */
+const fits = (buffer: Uint8Array, offset: number, length: number): boolean =>
+  Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length > 0 && offset + length <= buffer.length;
