@@ -5,7 +5,7 @@
  *
  * Regions that touch in guest-physical space are crossed inside one copy. Nothing is copied unless everything is RAM.
  */
-import { GPA_LIMIT, type Gpa, PAGE_SIZE } from './addresses.js';
+import { GPA_LIMIT, PAGE_SIZE } from './addresses.js';
 import { MptError } from './errors.js';
 
 export interface RamRegion {
@@ -63,20 +63,20 @@ export function checkRamLayout(regions: readonly RamRegion[], op = 'create_machi
   return sorted;
 }
 
-export class GuestRam {
-  readonly regions: readonly MappedRegion[];
+export class GuestRam<Region extends MappedRegion = MappedRegion> {
+  readonly regions: readonly Region[];
   /** Region of the last hit: guests stay in one region for long. */
-  #last: MappedRegion;
+  #last: Region;
   readonly #pages = new Map<number, Uint8Array>();
 
   /** `regions` sorted and disjoint, as `checkRamLayout` returns them. */
-  constructor(regions: readonly MappedRegion[]) {
+  constructor(regions: readonly Region[]) {
     this.regions = regions;
-    this.#last = regions[0] as MappedRegion;
+    this.#last = regions[0] as Region;
   }
 
   /** The region that contains the byte. */
-  find(gpa: number): MappedRegion | undefined {
+  find(gpa: number): Region | undefined {
     const last = this.#last;
     if (gpa >= last.gpa && gpa - last.gpa < last.size) return last;
     for (const region of this.regions)
@@ -148,7 +148,7 @@ export class GuestRam {
     return page;
   }
 
-  #require(gpa: Gpa | number, length: number): void {
+  #require(gpa: number, length: number): void {
     const hole = this.#firstHole(gpa, length);
     if (hole >= 0)
       throw new MptError('NOT_RAM', 'the guest-physical range runs into a hole', {

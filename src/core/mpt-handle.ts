@@ -201,6 +201,11 @@ export abstract class MptHandle implements MptVgpuOps {
     return this.#tracked.has(gfn);
   }
 
+  /** The frames tracked by this vGPU, in no particular order. */
+  trackedFrames(): IterableIterator<number> {
+    return this.#tracked.values();
+  }
+
   /** Frames tracked now. */
   get trackedCount(): number {
     return this.#tracked.size;

@@ -1,0 +1,117 @@
+/**
+ * The part of KVM's ABI that we use, as data: ioctl numbers, structure sizes and offsets, constants. Source:
+ * include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h. test/native/abi.test.ts compiles a C program against the
+ * installed headers and compares every number here.
+ */
+
+/** Request numbers as `_IO*` yields them on x86-64. */
+export const KVM_IOCTL = {
+  KVM_GET_API_VERSION: 0xae00,
+  KVM_CREATE_VM: 0xae01,
+  KVM_CHECK_EXTENSION: 0xae03,
+  KVM_GET_VCPU_MMAP_SIZE: 0xae04,
+  KVM_GET_SUPPORTED_CPUID: 0xc008_ae05,
+  KVM_CREATE_VCPU: 0xae41,
+  KVM_GET_DIRTY_LOG: 0x4010_ae42,
+  KVM_SET_USER_MEMORY_REGION: 0x4020_ae46,
+  KVM_SET_TSS_ADDR: 0xae47,
+  KVM_SET_IDENTITY_MAP_ADDR: 0x4008_ae48,
+  KVM_CREATE_IRQCHIP: 0xae60,
+  KVM_SET_GSI_ROUTING: 0x4008_ae6a,
+  KVM_IRQFD: 0x4020_ae76,
+  KVM_SIGNAL_MSI: 0x4020_aea5,
+  KVM_RUN: 0xae80,
+  KVM_GET_REGS: 0x8090_ae81,
+  KVM_SET_REGS: 0x4090_ae82,
+  KVM_GET_SREGS: 0x8138_ae83,
+  KVM_SET_SREGS: 0x4138_ae84,
+  KVM_SET_SIGNAL_MASK: 0x4004_ae8b,
+  KVM_SET_CPUID2: 0x4008_ae90,
+} as const;
+
+export const KVM_CONST = {
+  KVM_API_VERSION: 12,
+  KVM_CAP_IRQCHIP: 0,
+  KVM_CAP_USER_MEMORY: 3,
+  KVM_CAP_SET_TSS_ADDR: 4,
+  KVM_CAP_EXT_CPUID: 7,
+  KVM_CAP_NR_MEMSLOTS: 10,
+  KVM_CAP_IRQ_ROUTING: 25,
+  KVM_CAP_IRQFD: 32,
+  KVM_CAP_SIGNAL_MSI: 77,
+  KVM_CAP_READONLY_MEM: 81,
+  KVM_MEM_LOG_DIRTY_PAGES: 1,
+  KVM_MEM_READONLY: 2,
+  KVM_EXIT_UNKNOWN: 0,
+  KVM_EXIT_IO: 2,
+  KVM_EXIT_HLT: 5,
+  KVM_EXIT_MMIO: 6,
+  KVM_EXIT_SHUTDOWN: 8,
+  KVM_EXIT_FAIL_ENTRY: 9,
+  KVM_EXIT_INTR: 10,
+  KVM_EXIT_INTERNAL_ERROR: 17,
+  KVM_EXIT_IO_IN: 0,
+  KVM_EXIT_IO_OUT: 1,
+  KVM_IRQ_ROUTING_IRQCHIP: 1,
+  KVM_IRQ_ROUTING_MSI: 2,
+  KVM_IRQCHIP_PIC_MASTER: 0,
+  KVM_IRQCHIP_PIC_SLAVE: 1,
+  KVM_IRQCHIP_IOAPIC: 2,
+} as const;
+
+/** Structures: size and the offsets of the fields that we touch, in bytes. */
+export const KVM_STRUCT = {
+  kvm_userspace_memory_region: { size: 32, slot: 0, flags: 4, guest_phys_addr: 8, memory_size: 16, userspace_addr: 24 },
+  kvm_dirty_log: { size: 16, slot: 0, dirty_bitmap: 8 },
+  kvm_msi: { size: 32, address_lo: 0, address_hi: 4, data: 8, flags: 12 },
+  kvm_irqfd: { size: 32, fd: 0, gsi: 4, flags: 8 },
+  kvm_irq_routing: { size: 8, nr: 0, flags: 4 },
+  kvm_irq_routing_entry: {
+    size: 48,
+    gsi: 0,
+    type: 4,
+    'u.msi.address_lo': 16,
+    'u.msi.data': 24,
+    'u.irqchip.irqchip': 16,
+    'u.irqchip.pin': 20,
+  },
+  kvm_signal_mask: { size: 4, len: 0, sigset: 4 },
+  kvm_cpuid2: { size: 8, nent: 0, entries: 8 },
+  kvm_cpuid_entry2: { size: 40 },
+  kvm_regs: { size: 144, rip: 128, rflags: 136 },
+  kvm_sregs: { size: 312, cs: 0 },
+  kvm_segment: { size: 24, base: 0, selector: 12 },
+  kvm_run: {
+    size: 2352,
+    immediate_exit: 1,
+    exit_reason: 8,
+    'io.direction': 32,
+    'io.size': 33,
+    'io.port': 34,
+    'io.count': 36,
+    'io.data_offset': 40,
+    'mmio.phys_addr': 32,
+    'mmio.data': 40,
+    'mmio.len': 48,
+    'mmio.is_write': 52,
+    'internal.suberror': 32,
+    'fail_entry.hardware_entry_failure_reason': 32,
+  },
+} as const;
+
+/** Names of exits that end a run, for messages. */
+export const EXIT_NAMES: Readonly<Record<number, string>> = {
+  0: 'unknown',
+  1: 'exception',
+  3: 'hypercall',
+  4: 'debug',
+  5: 'halt',
+  7: 'interrupt window',
+  8: 'shutdown (triple fault)',
+  9: 'failed entry',
+  12: 'TPR access',
+  16: 'NMI',
+  17: 'internal error',
+  24: 'system event',
+  39: 'memory fault',
+};

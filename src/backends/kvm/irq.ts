@@ -1,0 +1,136 @@
+/**
+ * MSI delivery: KVM_SIGNAL_MSI for a call from the device thread, an irqfd behind a GSI route for a message that any
+ * thread may raise.
+ */
+import { MptError } from '../../core/errors.js';
+import { OwnedFd } from '../../native/fd.js';
+import { EFD, type Syscalls } from '../../native/syscalls.js';
+import { KVM_CONST, KVM_IOCTL, KVM_STRUCT } from './abi.js';
+
+const { kvm_msi: MSI, kvm_irqfd: IRQFD, kvm_irq_routing: ROUTING, kvm_irq_routing_entry: ENTRY } = KVM_STRUCT;
+
+/** Pins of the PIC pair and the IOAPIC: the table that KVM_CREATE_IRQCHIP sets up and KVM_SET_GSI_ROUTING replaces. */
+const PIC_PINS = 8;
+const IOAPIC_PINS = 24;
+const FIRST_MSI_GSI = IOAPIC_PINS;
+const IRQFD_DEASSIGN = 1;
+
+interface Route {
+  readonly gsi: number;
+  readonly address: number;
+  readonly data: number;
+}
+
+/** The VM's interrupt routes and message injection. */
+export class KvmIrq {
+  readonly #sys: Syscalls;
+  readonly #vm: number;
+  readonly #msi = new DataView(new ArrayBuffer(MSI.size));
+  readonly #msiBytes = new Uint8Array(this.#msi.buffer);
+  readonly #routes = new Map<number, Route>();
+
+  constructor(sys: Syscalls, vmFd: number) {
+    this.#sys = sys;
+    this.#vm = vmFd;
+  }
+
+  /** KVM_SIGNAL_MSI. A guest that blocks the message (its APIC is off) is no error. */
+  signal(address: number, data: number): void {
+    this.#msi.setUint32(MSI.address_lo, address, true);
+    this.#msi.setUint32(MSI.data, data, true);
+    const result = this.#sys.ioctlBuffer(this.#vm, KVM_IOCTL.KVM_SIGNAL_MSI, this.#msiBytes);
+    if (result < 0) throw new MptError('HYPERVISOR', 'KVM_SIGNAL_MSI failed', { errno: -result, address });
+  }
+
+  /** Routes a new GSI to the message and binds an eventfd to it. */
+  arm(address: number, data: number): ArmedMsi {
+    const event = new OwnedFd(this.#sys, this.#sys.eventfd(0, EFD.CLOEXEC | EFD.NONBLOCK), 'eventfd');
+    let gsi = FIRST_MSI_GSI;
+    while (this.#routes.has(gsi)) gsi++;
+    try {
+      this.#routes.set(gsi, { gsi, address, data });
+      this.#setRoutes();
+      this.#irqfd(event.fd, gsi, 0);
+    } catch (error) {
+      this.#routes.delete(gsi);
+      event.close();
+      throw error;
+    }
+    return new ArmedMsi(this.#sys, event, address, data, () => {
+      this.#irqfd(event.fd, gsi, IRQFD_DEASSIGN);
+      this.#routes.delete(gsi);
+      this.#setRoutes();
+    });
+  }
+
+  #irqfd(fd: number, gsi: number, flags: number): void {
+    const view = new DataView(new ArrayBuffer(IRQFD.size));
+    view.setUint32(IRQFD.fd, fd, true);
+    view.setUint32(IRQFD.gsi, gsi, true);
+    view.setUint32(IRQFD.flags, flags, true);
+    const result = this.#sys.ioctlBuffer(this.#vm, KVM_IOCTL.KVM_IRQFD, new Uint8Array(view.buffer));
+    if (result < 0) throw new MptError('HYPERVISOR', 'KVM_IRQFD failed', { errno: -result });
+  }
+
+  #setRoutes(): void {
+    const chips = 2 * PIC_PINS + IOAPIC_PINS;
+    const view = new DataView(new ArrayBuffer(ROUTING.size + (chips + this.#routes.size) * ENTRY.size));
+    let at: number = ROUTING.size;
+    const chip = (gsi: number, irqchip: number, pin: number): void => {
+      view.setUint32(at + ENTRY.gsi, gsi, true);
+      view.setUint32(at + ENTRY.type, KVM_CONST.KVM_IRQ_ROUTING_IRQCHIP, true);
+      view.setUint32(at + ENTRY['u.irqchip.irqchip'], irqchip, true);
+      view.setUint32(at + ENTRY['u.irqchip.pin'], pin, true);
+      at += ENTRY.size;
+    };
+    for (let pin = 0; pin < PIC_PINS; pin++) chip(pin, KVM_CONST.KVM_IRQCHIP_PIC_MASTER, pin);
+    for (let pin = 0; pin < PIC_PINS; pin++) chip(PIC_PINS + pin, KVM_CONST.KVM_IRQCHIP_PIC_SLAVE, pin);
+    for (let pin = 0; pin < IOAPIC_PINS; pin++) chip(pin, KVM_CONST.KVM_IRQCHIP_IOAPIC, pin);
+    for (const { gsi, address, data } of this.#routes.values()) {
+      view.setUint32(at + ENTRY.gsi, gsi, true);
+      view.setUint32(at + ENTRY.type, KVM_CONST.KVM_IRQ_ROUTING_MSI, true);
+      view.setUint32(at + ENTRY['u.msi.address_lo'], address, true);
+      view.setUint32(at + ENTRY['u.msi.data'], data, true);
+      at += ENTRY.size;
+    }
+    view.setUint32(ROUTING.nr, chips + this.#routes.size, true);
+    const result = this.#sys.ioctlBuffer(this.#vm, KVM_IOCTL.KVM_SET_GSI_ROUTING, new Uint8Array(view.buffer));
+    if (result < 0) throw new MptError('HYPERVISOR', 'KVM_SET_GSI_ROUTING failed', { errno: -result });
+  }
+}
+
+/** A message bound to an eventfd. */
+export class ArmedMsi {
+  readonly address: number;
+  readonly data: number;
+  readonly #sys: Syscalls;
+  readonly #event: OwnedFd;
+  readonly #disarm: () => void;
+  readonly #one = new Uint8Array(new BigUint64Array([1n]).buffer);
+
+  constructor(sys: Syscalls, event: OwnedFd, address: number, data: number, disarm: () => void) {
+    this.#sys = sys;
+    this.#event = event;
+    this.address = address;
+    this.data = data;
+    this.#disarm = disarm;
+  }
+
+  get fd(): number {
+    return this.#event.fd;
+  }
+
+  raise(): void {
+    const result = this.#sys.write(this.#event.fd, this.#one);
+    if (result < 0) throw new MptError('HYPERVISOR', 'writing the irqfd failed', { errno: -result, address: this.address });
+  }
+
+  close(): void {
+    if (!this.#event.open) return;
+    try {
+      this.#disarm();
+    } finally {
+      this.#event.close();
+    }
+  }
+}

@@ -1,0 +1,60 @@
+/** A memory mapping with one owner. After `close()` its views are empty, never dangling. */
+import { Hva } from '../core/addresses.js';
+import { MptError } from '../core/errors.js';
+import { detachArrayBuffer } from './detach.js';
+import { MAP, PROT, type Syscalls } from './syscalls.js';
+
+const ENOMEM = 12;
+
+export class OwnedMapping {
+  readonly #sys: Syscalls;
+  readonly #length: number;
+  readonly #address: number;
+  #buffer: ArrayBuffer | undefined;
+
+  private constructor(sys: Syscalls, address: number, length: number, what: string) {
+    if (address < 0)
+      throw new MptError(-address === ENOMEM ? 'NO_MEMORY' : 'HYPERVISOR', `mapping ${what} failed`, { errno: -address, size: length });
+    this.#sys = sys;
+    this.#address = address;
+    this.#length = length;
+    this.#buffer = sys.view(address, length);
+  }
+
+  /** Zeroed shared anonymous memory; pages are allocated at first touch. */
+  static anonymous(sys: Syscalls, length: number, what: string): OwnedMapping {
+    const flags = MAP.SHARED | MAP.ANONYMOUS | MAP.NORESERVE;
+    return new OwnedMapping(sys, sys.mmap(length, PROT.READ | PROT.WRITE, flags, -1, 0), length, what);
+  }
+
+  /** The first `length` bytes of a file or device. */
+  static file(sys: Syscalls, fd: number, length: number, what: string): OwnedMapping {
+    return new OwnedMapping(sys, sys.mmap(length, PROT.READ | PROT.WRITE, MAP.SHARED, fd, 0), length, what);
+  }
+
+  get hva(): Hva {
+    return Hva(this.#address);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  get open(): boolean {
+    return this.#buffer !== undefined;
+  }
+
+  /** The memory. @throws MptError CLOSED */
+  get buffer(): ArrayBuffer {
+    if (this.#buffer === undefined) throw new MptError('CLOSED', 'the mapping was closed', { size: this.#length });
+    return this.#buffer;
+  }
+
+  /** Empties all views, then unmaps. Idempotent. */
+  close(): void {
+    if (this.#buffer === undefined) return;
+    detachArrayBuffer(this.#buffer);
+    this.#buffer = undefined;
+    this.#sys.munmap(this.#address, this.#length);
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Stopping a thread that blocks in a system call, and timed kicks of it.
+ *
+ * The kick signal is blocked in the device thread and unblocked by the kernel only inside KVM_RUN (KVM_SET_SIGNAL_MASK).
+ * A signal sent at any moment therefore either ends the KVM_RUN in progress or makes the next one return at once: there
+ * is no window in which it is lost, and no handler ever runs.
+ */
+import type { StopToken } from '../core/machine.js';
+import { libcSyscalls } from './libc.js';
+import { SIG_BLOCK, SIG_SETMASK, SIGUSR2, type Syscalls, signalSet } from './syscalls.js';
+
+export const KICK_SIGNAL = SIGUSR2;
+
+/** Asks the thread behind `token` to stop. Callable from any thread, any number of times, also at process exit. */
+export function stopThread(token: StopToken, sys: Syscalls = libcSyscalls): void {
+  Atomics.store(new Int32Array(token.flag), 0, 1);
+  Atomics.notify(new Int32Array(token.flag), 0);
+  if (token.tid !== 0) sys.tgkill(token.pid, token.tid, KICK_SIGNAL);
+}
+
+/** Threads may hold several kicks (several VMs); the mask is restored when the last one goes. */
+let holders = 0;
+const savedMask = new Uint8Array(128);
+
+/** The calling thread's kick signal: blocked while this object lives, raised by a timer on request. */
+export class ThreadKick {
+  readonly tid: number;
+  readonly pid: number;
+  readonly #sys: Syscalls;
+  readonly #set = signalSet(KICK_SIGNAL);
+  readonly #timer: number;
+  #armed = false;
+  #closed = false;
+
+  constructor(sys: Syscalls) {
+    this.#sys = sys;
+    this.tid = sys.gettid();
+    this.pid = sys.getpid();
+    if (holders++ === 0) sys.sigmask(SIG_BLOCK, this.#set, savedMask);
+    this.#timer = sys.timerCreate(KICK_SIGNAL, this.tid);
+  }
+
+  /** The thread's signal mask from before the first kick object: what runs with the signal unblocked uses it. */
+  get outerMask(): Uint8Array {
+    return savedMask;
+  }
+
+  /** True when timed kicks are possible; without them a wait ends only by an access or a stop. */
+  get timed(): boolean {
+    return this.#timer >= 0;
+  }
+
+  /** Kicks the thread after `ms`, then every `ms` until `disarm()`: a kick between two waits is never the last. */
+  arm(ms: number): void {
+    if (!this.timed) return;
+    const ns = Math.max(1000, Math.round(ms * 1e6));
+    this.#sys.timerSet(this.#timer, ns, ns);
+    this.#armed = true;
+  }
+
+  disarm(): void {
+    if (!this.#armed) return;
+    this.#sys.timerSet(this.#timer, 0, 0);
+    this.#armed = false;
+  }
+
+  /** Takes pending kicks, so that the next KVM_RUN runs. */
+  drain(): void {
+    while (this.#sys.sigtake(this.#set) > 0);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.timed) this.#sys.timerDelete(this.#timer);
+    this.drain();
+    if (--holders === 0) this.#sys.sigmask(SIG_SETMASK, savedMask, new Uint8Array(128));
+  }
+}
