@@ -10,7 +10,8 @@ export interface MachineSpec {
 
 /**
  * What another thread needs to stop a device thread that blocks in the hypervisor: structured-cloneable. Set the flag
- * with `Atomics.store(new Int32Array(flag), 0, 1)`, then signal the thread (`native/thread.ts`).
+ * with `Atomics.store(new Int32Array(flag), 0, 1)`, then signal the thread (`native/thread.ts`). Valid while the machine is
+ * open: later the signal is no longer blocked in that thread.
  */
 export interface StopToken {
   readonly flag: SharedArrayBuffer;

@@ -28,6 +28,12 @@ export abstract class MptBackend implements MptHostOps {
   /** Calls of each operation since creation, by index in `MPT_OPERATIONS`. */
   readonly calls = new Float64Array(MPT_OPERATIONS.length);
 
+  /**
+   * Stop flag that machines created from now on share, so that one `StopToken` stops whatever runs on the device thread.
+   * Without it each machine has its own.
+   */
+  stopFlag: SharedArrayBuffer | undefined;
+
   #state: HostState = 'created';
   #ops: GvtOps | undefined;
   readonly #handles = new Map<VmId, MptHandle[]>();

@@ -1,0 +1,81 @@
+/** The configuration document: read, checked against the schema that ships in the package, filled with defaults. */
+import { readFileSync, statSync } from 'node:fs';
+import type { ErrorObject } from 'ajv';
+import { MptError } from '../core/errors.js';
+import { nearestName } from '../core/nearest-name.js';
+import { ioError } from './files.js';
+
+export interface Config {
+  readonly backend?: string;
+  readonly fallback?: string;
+  readonly options?: Record<string, unknown>;
+  readonly ramMiB?: number;
+  readonly type?: string;
+  readonly picture?: string;
+}
+
+/** A configuration has a few hundred bytes; more than this is another kind of file. */
+const MAX_BYTES = 1 << 20;
+const SCHEMA_URL = new URL('./config.schema.json', import.meta.url);
+
+export const configSchema = (): Record<string, unknown> => JSON.parse(readFileSync(SCHEMA_URL, 'utf8'));
+
+/** @throws MptError IO when the file cannot be read, BAD_CONFIG when it breaks a rule */
+export async function readConfig(path: string): Promise<Config> {
+  let text: string;
+  try {
+    if (statSync(path).size > MAX_BYTES)
+      throw new MptError('BAD_CONFIG', `${path} is too large for a configuration`, {
+        op: 'config',
+        size: statSync(path).size,
+        limit: MAX_BYTES,
+      });
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (MptError.is(error)) throw error;
+    throw ioError(error, 'config', `${path} cannot be read`);
+  }
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch (error) {
+    throw new MptError('BAD_CONFIG', `${path} is not JSON: ${(error as Error).message.split('\n', 1)[0]}`, { op: 'config' });
+  }
+  await checkConfig(document, path);
+  return document as Config;
+}
+
+/** @throws MptError BAD_CONFIG that names path, rule, value and the nearest valid name of the first broken rule */
+export async function checkConfig(document: unknown, where: string): Promise<void> {
+  // Compiling a schema takes 30 ms: only when there is a document to check.
+  const { default: ajv } = await import('ajv');
+  const validate = new ajv.default({ allErrors: true, strict: true, strictRequired: false, verbose: true }).compile(configSchema());
+  if (validate(document)) return;
+  const [first] = (validate.errors ?? []).filter((error) => error.keyword !== 'if');
+  const more = (validate.errors ?? []).filter((error) => error.keyword !== 'if').length - 1;
+  throw new MptError('BAD_CONFIG', `${where}: ${describe(first as ErrorObject)}${more > 0 ? ` (and ${more} more)` : ''}`, { op: 'config' });
+}
+
+function describe(error: ErrorObject): string {
+  const path = error.instancePath === '' ? '/' : error.instancePath;
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const name = String(error.params['additionalProperty']);
+      const known = Object.keys((error.parentSchema?.['properties'] as object | undefined) ?? {});
+      return `${path} has no property '${name}'${suggest(name, known)}`;
+    }
+    case 'enum': {
+      const allowed = (error.params['allowedValues'] as unknown[]).map(String);
+      return `${path} is ${JSON.stringify(error.data)}, allowed are ${allowed.join(', ')}${suggest(String(error.data), allowed)}`;
+    }
+    case 'maxProperties':
+      return `${path} is ${JSON.stringify(error.data)}, but options need a backend by name`;
+    default:
+      return `${path} is ${JSON.stringify(error.data)?.slice(0, 80)}, ${error.message}`;
+  }
+}
+
+const suggest = (name: string, known: readonly string[]): string => {
+  const nearest = nearestName(name, known);
+  return nearest === undefined ? '' : `; did you mean ${nearest}?`;
+};

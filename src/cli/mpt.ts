@@ -1,0 +1,77 @@
+#!/usr/bin/env node
+/** The `mpt` command: parses the command line, calls a command, turns its outcome into an exit code. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { backendsCommand } from './commands/backends.js';
+import { type ConformanceOptions, conformanceCommand } from './commands/conformance.js';
+import { type RunOptions, runCommand } from './commands/run.js';
+import { EXIT } from './exit-codes.js';
+import { report } from './terminal.js';
+
+const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
+
+const EXIT_CODES = `
+Exit codes:
+  0  success                       3  the backend cannot be used on this machine
+  1  the run or a case failed      4  no conformance case ran
+  2  wrong usage or configuration  130  interrupted`;
+
+/** Runs a command's body; the process's exit code is set, never forced, so that output is flushed. */
+const act = async (json: boolean, body: () => number | Promise<number>): Promise<void> => {
+  try {
+    process.exitCode = await body();
+  } catch (error) {
+    process.exitCode = report(error, json);
+  }
+};
+
+const mebibytes = (text: string): number => {
+  if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError('it must be a whole number of MiB');
+  return Number(text);
+};
+
+const program = new Command('mpt')
+  .description('One virtual-GPU device model on every hypervisor: run it, list backends, check conformance.')
+  .version(version)
+  .exitOverride()
+  .addHelpText('after', EXIT_CODES);
+
+program
+  .command('backends')
+  .description('list the backends: available or why not, version, capabilities')
+  .option('--json', 'print one JSON document')
+  .addHelpText('after', '\nExample:\n  mpt backends --json')
+  .action((options: { json?: boolean }) => act(options.json === true, () => backendsCommand(options)));
+
+program
+  .command('run')
+  .description('run the main job: a guest enumerates the vGPU, draws a test card and the picture is saved')
+  .option('--backend <name>', 'backend, or auto for the first available hypervisor (default: auto)')
+  .option('--fallback <name>', 'backend that auto may take when no hypervisor is available')
+  .option('--picture <file>', 'write the display as a PNG file')
+  .option('--config <file>', 'JSON configuration: backend, options, ramMiB, type, picture')
+  .addOption(new Option('--ram <mib>', 'guest RAM in MiB (default: 16)').argParser(mebibytes))
+  .option('--type <name>', 'vGPU type (default: GVTg_V4_8)')
+  .option('--json', 'print one JSON document')
+  .addHelpText('after', '\nExample:\n  mpt run --backend kvm --picture card.png --json')
+  .action((options: RunOptions) => act(options.json === true, () => runCommand(options)));
+
+program
+  .command('conformance')
+  .description('run the conformance suite against a backend')
+  .argument('[id-prefix]', 'only cases whose id starts with this')
+  .requiredOption('--backend <name>', 'backend to test')
+  .addOption(new Option('--reporter <name>', 'output format').choices(['tap', 'json']).default('tap'))
+  .option('--config <file>', 'JSON configuration with the options of the backend')
+  .addHelpText('after', '\nExample:\n  mpt conformance --backend kvm mpt/page-track --reporter json')
+  .action((filter: string | undefined, options: ConformanceOptions) =>
+    act(options.reporter === 'json', () => conformanceCommand(filter, options)),
+  );
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Commander has written its message; help and version are no errors.
+  process.exitCode = error instanceof CommanderError && error.exitCode === 0 ? EXIT.OK : EXIT.USAGE;
+  if (!(error instanceof CommanderError)) process.exitCode = report(error, false);
+}

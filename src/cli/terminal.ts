@@ -1,0 +1,57 @@
+/** What the command writes: results on stdout, progress and errors on stderr. */
+import { MptError } from '../core/errors.js';
+import { EXIT, exitCodeOf } from './exit-codes.js';
+
+/** Progress for a person: one line that is rewritten, only when stderr is a terminal. */
+export class Progress {
+  readonly #on = process.stderr.isTTY === true;
+
+  show(text: string): void {
+    if (this.#on) process.stderr.write(`\r\x1b[K${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+  }
+
+  clear(): void {
+    if (this.#on) process.stderr.write('\r\x1b[K');
+  }
+}
+
+export const print = (text: string): void => {
+  process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+};
+
+/** The one JSON document of a `--json` run. */
+export const printJson = (value: unknown): void => print(JSON.stringify(value));
+
+/** Writes the error as one line (or, with `--json`, also as a document on stdout) and returns the exit code. */
+export function report(error: unknown, json: boolean): number {
+  const typed = MptError.is(error) ? error : unexpected(error);
+  if (json) printJson({ error: typed });
+  process.stderr.write(`mpt: ${typed.code}: ${typed.message}\n`);
+  return exitCodeOf(typed.code);
+}
+
+/** A defect of ours: one line too, with the stack on request. */
+function unexpected(error: unknown): MptError {
+  if (process.env['MPT_DEBUG'] !== undefined && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  const text = error instanceof Error ? error.message : String(error);
+  return new MptError('INTERNAL', text.split('\n', 1)[0] as string, { hint: 'set MPT_DEBUG=1 for the stack and report it' });
+}
+
+/**
+ * Runs `body` with SIGINT and SIGTERM leading to `stop`. The second signal ends the process at once.
+ */
+export async function interruptible<T>(stop: () => void, body: () => Promise<T>): Promise<T> {
+  let signals = 0;
+  const onSignal = (): void => {
+    if (++signals > 1) process.exit(EXIT.INTERRUPTED);
+    stop();
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  try {
+    return await body();
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}

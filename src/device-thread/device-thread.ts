@@ -1,0 +1,97 @@
+/**
+ * A device thread as the main thread sees it: starts a job in a worker, passes its progress on, stops it within a
+ * deadline.
+ *
+ * A worker that blocks in KVM_RUN cannot be terminated by Node, and `process.exit()` would wait for it for ever. The
+ * thread therefore publishes its kernel thread id first, and `stop()` as well as the process's exit handler signal it.
+ */
+import { Worker } from 'node:worker_threads';
+import { EventEmitter } from 'eventemitter3';
+import { MptError } from '../core/errors.js';
+import { stopThread } from '../native/thread.js';
+import type { DeviceThreadData, DeviceThreadMessage } from './protocol.js';
+
+export interface DeviceThreadEvents {
+  progress: (text: string) => void;
+}
+
+/** Kicks after a stop that was not obeyed at once: the thread may be between two waits of another machine. */
+const KICK_INTERVAL_MS = 10;
+const DEFAULT_DEADLINE_MS = 2000;
+
+const running = new Set<DeviceThread<unknown>>();
+let exitHooked = false;
+
+export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
+  /** Settles when the job ended: its result, or the MptError it failed with (STOPPED after a stop). */
+  readonly result: Promise<Output>;
+  readonly #worker: Worker;
+  /** [0] stop flag, [1] kernel thread id once the thread runs: shared, so that an exit handler needs no message loop. */
+  readonly #control = new SharedArrayBuffer(8);
+  readonly #words = new Int32Array(this.#control);
+  readonly #ended: Promise<void>;
+
+  /** @param jobUrl module that exports `job`, as `new URL('./x.js', import.meta.url)` */
+  constructor(jobUrl: URL, input: unknown) {
+    super();
+    const data: DeviceThreadData = { jobUrl: jobUrl.href, input, control: this.#control };
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data });
+    hookExit();
+    running.add(this as DeviceThread<unknown>);
+    let outcome: DeviceThreadMessage | undefined;
+    this.#worker.on('message', (message: DeviceThreadMessage) => {
+      if (message.type === 'progress') this.emit('progress', message.text);
+      else outcome = message;
+    });
+    let crash: unknown;
+    this.#worker.on('error', (error) => {
+      crash = error;
+    });
+    this.#ended = new Promise((resolve) => {
+      this.#worker.on('exit', () => {
+        running.delete(this as DeviceThread<unknown>);
+        resolve();
+      });
+    });
+    this.result = this.#ended.then(() => {
+      if (outcome?.type === 'result') return outcome.value as Output;
+      if (outcome?.type === 'failure') throw MptError.fromJSON(outcome.error);
+      if (Atomics.load(this.#words, 0) !== 0) throw new MptError('STOPPED', 'the device thread was stopped');
+      throw new MptError('INTERNAL', 'the device thread ended without a result', crash === undefined ? {} : { cause: crash });
+    });
+    // Whoever awaits `result` sees the failure; nobody has to.
+    this.result.catch(() => undefined);
+  }
+
+  /**
+   * Asks the thread to stop and waits until it has ended; after the deadline it is terminated.
+   * @returns true when it ended by itself
+   */
+  async stop(deadlineMs = DEFAULT_DEADLINE_MS): Promise<boolean> {
+    this.kick();
+    const kicks = setInterval(() => this.kick(), KICK_INTERVAL_MS);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), deadlineMs);
+    });
+    const inTime = await Promise.race([this.#ended.then(() => true), late]);
+    if (!inTime) await this.#worker.terminate();
+    clearInterval(kicks);
+    clearTimeout(timer);
+    return inTime;
+  }
+
+  /** Sets the stop flag and signals the thread. Synchronous: also for exit handlers. */
+  kick(): void {
+    stopThread({ flag: this.#control, tid: Atomics.load(this.#words, 1), pid: process.pid });
+  }
+}
+
+/** One exit handler for all device threads. It runs at `process.exit()` and after an uncaught exception too. */
+function hookExit(): void {
+  if (exitHooked) return;
+  exitHooked = true;
+  process.on('exit', () => {
+    for (const thread of running) thread.kick();
+  });
+}

@@ -1,0 +1,29 @@
+/** Entry of a device thread: publishes its thread id, runs the job, sends the result and ends. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { MptError } from '../core/errors.js';
+import { libcSyscalls } from '../native/libc.js';
+import { ThreadKick } from '../native/thread.js';
+import type { DeviceThreadData, DeviceThreadMessage, Job } from './protocol.js';
+
+const { jobUrl, input, control } = workerData as DeviceThreadData;
+const words = new Int32Array(control);
+const post = (message: DeviceThreadMessage): void => parentPort?.postMessage(message);
+
+// Held until the thread ends: a kick that arrives while no machine is open must find the signal blocked, or its default
+// action would end the process.
+const kick = new ThreadKick(libcSyscalls);
+Atomics.store(words, 1, kick.tid);
+try {
+  const { job } = (await import(jobUrl)) as { job: Job<unknown, unknown> };
+  const value = job(input, {
+    stopFlag: control,
+    stopped: () => Atomics.load(words, 0) !== 0,
+    progress: (text) => post({ type: 'progress', text }),
+  });
+  post({ type: 'result', value });
+} catch (error) {
+  const typed = MptError.is(error)
+    ? error
+    : new MptError('INTERNAL', error instanceof Error ? (error.stack ?? error.message).split('\n').slice(0, 2).join(' ') : String(error));
+  post({ type: 'failure', error: typed.toJSON() });
+}

@@ -1,0 +1,33 @@
+/** The conformance suite as a job of the device thread. */
+import { findBackend } from '../backends/index.js';
+import { type ConformanceReport, runConformance } from '../conformance/index.js';
+import { MptError } from '../core/errors.js';
+import type { Job } from '../device-thread/protocol.js';
+
+export interface ConformanceInput {
+  readonly backend: string;
+  readonly options: Record<string, unknown>;
+  /** Only cases whose id starts with this. */
+  readonly filter: string;
+}
+
+export const job: Job<ConformanceInput, ConformanceReport> = ({ backend: name, options, filter }, context) => {
+  const backend = findBackend(name);
+  const probe = backend.probe(options);
+  if (!probe.available)
+    throw new MptError('UNAVAILABLE', `the backend cannot be used here: ${probe.reason}`, { backend: name, op: 'conformance' });
+  const report = runConformance({
+    name,
+    version: probe.version ?? '',
+    filter,
+    open: (extra: Record<string, unknown> = {}) => {
+      const opened = backend.open({ ...options, ...extra });
+      opened.stopFlag = context.stopFlag;
+      return opened;
+    },
+    stop: () => context.stopped(),
+    onResult: (result, done, total) => context.progress(`${done}/${total} ${result.status} ${result.id}`),
+  });
+  if (context.stopped()) throw new MptError('STOPPED', `stopped after ${report.cases.length} cases`, { op: 'conformance' });
+  return report;
+};

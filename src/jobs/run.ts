@@ -1,0 +1,87 @@
+/**
+ * The main job, on the device thread: creates a VM with a vGPU, lets the guest agent drive the device until the test card
+ * is drawn, and takes the picture that the vGPU's primary plane shows.
+ */
+import { MptError } from '../core/errors.js';
+import { dispatchRequest } from '../core/gvt/dispatch.js';
+import { Gvt } from '../core/gvt/gvt.js';
+import { findBackend } from '../backends/index.js';
+import type { Job, JobContext } from '../device-thread/protocol.js';
+import { GuestAgent } from '../guest/agent.js';
+import { type DeviceInfo, GpuDriver, requiredRam } from '../guest/gpu-driver.js';
+import { CARD_HEIGHT, CARD_WIDTH, testCard } from '../guest/test-card.js';
+
+const MIB = 0x10_0000;
+/** Guest RAM is one region from 0: the agent, its structures and the framebuffer fit below 8 MiB. */
+export const MIN_RAM_MIB = Math.ceil(requiredRam(CARD_WIDTH, CARD_HEIGHT) / MIB);
+/** Above this RAM would reach the hole in which the driver places BARs. */
+export const MAX_RAM_MIB = 3072;
+
+export interface RunInput {
+  readonly backend: string;
+  readonly options: Record<string, unknown>;
+  readonly ramMiB: number;
+  readonly type: string;
+}
+
+export interface RunOutput {
+  readonly device: DeviceInfo & { readonly type: string };
+  /** Exits counted by the backend, by kind. */
+  readonly exits: Readonly<Record<string, number>>;
+  /** Interrupts counted by the guest's own handler. */
+  readonly interrupts: number;
+  readonly workloads: number;
+  readonly commands: number;
+  readonly guestErrors: number;
+  readonly picture: { readonly width: number; readonly height: number; readonly rgba: Uint8Array };
+}
+
+/** Commands that the engine executes in one slice while the guest waits. */
+const SLICE_COMMANDS = 4096;
+
+export const job: Job<RunInput, RunOutput> = (input, context) => {
+  if (!Number.isInteger(input.ramMiB) || input.ramMiB < MIN_RAM_MIB || input.ramMiB > MAX_RAM_MIB)
+    throw new MptError('INVALID_ARGUMENT', `${input.ramMiB} MiB of guest RAM are not in ${MIN_RAM_MIB}..${MAX_RAM_MIB}`, {
+      op: 'run',
+      size: input.ramMiB,
+      limit: input.ramMiB < MIN_RAM_MIB ? MIN_RAM_MIB : MAX_RAM_MIB,
+      hint: 'set --ram or ramMiB in the configuration',
+    });
+  const backend = findBackend(input.backend).open(input.options);
+  backend.stopFlag = context.stopFlag;
+  try {
+    const machine = backend.createMachine({ ram: [{ gpa: 0, size: input.ramMiB * MIB }] });
+    const gvt = new Gvt(backend);
+    const vgpu = gvt.createVgpu({ type: input.type, vmId: machine.vmId });
+    gvt.activate(vgpu);
+    const agent = new GuestAgent(machine, (request) => dispatchRequest(gvt, request), { onIdle: () => gvt.runSlice(SLICE_COMMANDS) });
+    const { device, interrupts } = drawTestCard(agent, context);
+    const picture = vgpu.queryPlane();
+    if (picture === undefined)
+      throw new MptError('GUEST_FAULT', 'the primary plane shows nothing', { op: 'query_plane', hint: 'please report it' });
+    const { workloads, commands, guestErrors } = vgpu.statistics;
+    const exits = machine.exitCounts();
+    gvt.deactivate(vgpu);
+    gvt.destroyVgpu(vgpu);
+    gvt.destroy();
+    machine.close();
+    return { device: { ...device, type: input.type }, exits, interrupts, workloads, commands, guestErrors, picture };
+  } finally {
+    backend.close();
+  }
+};
+
+function drawTestCard(agent: GuestAgent, context: JobContext): { device: DeviceInfo; interrupts: number } {
+  context.progress('booting the guest agent');
+  agent.boot();
+  const driver = new GpuDriver(agent, CARD_WIDTH, CARD_HEIGHT);
+  const device = driver.probe();
+  context.progress(`found ${device.vendor.toString(16)}:${device.device.toString(16)} at ${device.bdf}, vGPU ${device.vgpuId}`);
+  driver.start();
+  for (const group of testCard()) {
+    const fence = driver.draw(group);
+    context.progress(`workload ${fence}: ${group.name}, ${group.blits.length} blits`);
+  }
+  driver.show();
+  return { device, interrupts: agent.interruptCount(driver.vector) };
+}
