@@ -1,0 +1,66 @@
+/** Runs the built `mpt` command as a user does: a process of its own. */
+import { spawn, spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+export const MPT = fileURLToPath(new URL('../../src/cli/mpt.js', import.meta.url));
+
+export interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const TIMEOUT_MS = 60_000;
+
+export function mpt(...args: string[]): Outcome {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MPT, ...args], {
+    encoding: 'utf8',
+    timeout: TIMEOUT_MS,
+    maxBuffer: 64 << 20,
+  });
+  return { code: status, stdout, stderr };
+}
+
+/** The same inside a private mount namespace after `setup` (shell). For what needs another /dev or a full disk. */
+export function mptInNamespace(setup: string, ...args: string[]): Outcome {
+  const script = `${setup} && exec "$0" "$@"`;
+  const { status, stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', script, process.execPath, MPT, ...args], {
+    encoding: 'utf8',
+    timeout: TIMEOUT_MS,
+    maxBuffer: 64 << 20,
+  });
+  return { code: status, stdout, stderr };
+}
+
+/** Why namespaces cannot be used here, or undefined. */
+export function noNamespaces(): string | undefined {
+  const { status, error } = spawnSync('unshare', ['--mount', 'sh', '-c', 'mount -t tmpfs -o size=4k none /mnt'], { encoding: 'utf8' });
+  if (error !== undefined) return 'unshare is not installed';
+  return status === 0 ? undefined : 'mount namespaces need root';
+}
+
+/** Starts the command and sends `signal` after `afterMs`; `ms` is the time from the signal to the end. */
+export function mptInterrupted(signal: NodeJS.Signals, afterMs: number, ...args: string[]): Promise<Outcome & { readonly ms: number }> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [MPT, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    let sent = 0;
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk;
+    });
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    const timer = setTimeout(() => {
+      sent = performance.now();
+      child.kill(signal);
+    }, afterMs);
+    const deadline = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      clearTimeout(deadline);
+      resolve({ code, stdout, stderr, ms: sent === 0 ? 0 : performance.now() - sent });
+    });
+  });
+}
