@@ -24,6 +24,7 @@ export interface KvmVmOwner {
   readonly sys: Syscalls;
   readonly kvmFd: number;
   readonly maxSlots: number;
+  readonly stopFlag: SharedArrayBuffer | undefined;
   route(vmId: VmId, request: IoRequest): void;
   isTracked(vmId: VmId, gfn: number): boolean;
   vmClosed(vm: KvmMachine): void;
@@ -66,7 +67,7 @@ export class KvmMachine implements Machine {
       this.#setCpuid();
       this.#kick = this.#own(new ThreadKick(sys));
       this.#setSignalMask();
-      const flag = new SharedArrayBuffer(4);
+      const flag = owner.stopFlag ?? new SharedArrayBuffer(4);
       this.stopToken = { flag, tid: this.#kick.tid, pid: this.#kick.pid };
       this.requests = new KvmRequests({
         sys,
