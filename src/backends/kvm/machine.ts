@@ -45,6 +45,8 @@ export class KvmMachine implements Machine {
   readonly stopToken: StopToken;
   readonly #owner: KvmVmOwner;
   readonly #kick: ThreadKick;
+  /** System registers as KVM creates the vCPU: every boot starts from them, whatever mode the last guest left. */
+  readonly #resetSregs = new DataView(new ArrayBuffer(KVM_STRUCT.kvm_sregs.size));
   readonly #vcpu: OwnedFd;
   /** Released in reverse order. */
   readonly #resources: { close(): void }[] = [];
@@ -65,6 +67,7 @@ export class KvmMachine implements Machine {
       const runSize = sys.ioctl(kvmFd, KVM_IOCTL.KVM_GET_VCPU_MMAP_SIZE, 0);
       const run = this.#own(OwnedMapping.file(sys, this.#vcpu.fd, runSize, 'the vCPU'));
       this.#setCpuid();
+      this.#vcpuCall('KVM_GET_SREGS', this.#resetSregs);
       this.#kick = this.#own(new ThreadKick(sys));
       this.#setSignalMask();
       const flag = owner.stopFlag ?? new SharedArrayBuffer(4);
@@ -104,8 +107,7 @@ export class KvmMachine implements Machine {
       });
     this.memory.write(gpa, image, 0, image.length);
     const { kvm_sregs: SREGS, kvm_segment: SEGMENT, kvm_regs: REGS } = KVM_STRUCT;
-    const sregs = new DataView(new ArrayBuffer(SREGS.size));
-    this.#vcpuCall('KVM_GET_SREGS', sregs);
+    const sregs = new DataView(this.#resetSregs.buffer.slice(0));
     sregs.setBigUint64(SREGS.cs + SEGMENT.base, BigInt(gpa), true);
     sregs.setUint16(SREGS.cs + SEGMENT.selector, gpa >> 4, true);
     this.#vcpuCall('KVM_SET_SREGS', sregs);
