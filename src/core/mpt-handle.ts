@@ -433,15 +433,15 @@ export abstract class MptHandle implements MptVgpuOps {
 
   #checkCopy(op: string, gpa: Gpa, buffer: Uint8Array, offset: number, length: number): void {
     this.#live(op);
-    // One expression per rule, each false for NaN and fractions: this runs on every copy.
-    if (!(Number.isSafeInteger(gpa) && gpa >= 0 && gpa + length <= GPA_LIMIT))
-      throw this.#fail('INVALID_ADDRESS', 'not a guest-physical range below 2^52', op, { address: gpa, size: length, limit: GPA_LIMIT });
+    // The length first: the address rule adds it. Each rule is false for NaN and fractions.
     if (!fits(buffer, offset, length))
       throw this.#fail('INVALID_ARGUMENT', 'the length is zero or does not fit the buffer', op, {
         address: gpa,
         size: length,
         limit: buffer.length - offset,
       });
+    if (!(Number.isSafeInteger(gpa) && gpa >= 0 && gpa + length <= GPA_LIMIT))
+      throw this.#fail('INVALID_ADDRESS', 'not a guest-physical range below 2^52', op, { address: gpa, size: length, limit: GPA_LIMIT });
   }
 
   #checkGfn(op: string, gfn: Gfn): void {

@@ -39,7 +39,7 @@ const BCS = { BASE: 0x2_2000, HWS_PGA: 0x80, MODE: 0x29c, ELSP: 0x230, IMR: 0xa8
 /** BCS user interrupt and context switch in GT0. */
 const BCS_EVENTS = (1 << 16) | (1 << 24);
 
-const PVINFO_MAGIC = [0x5447_7654, 0x4776_5447] as const;
+const PVINFO_MAGIC = [0x7654_4776, 0x4776_5447] as const;
 
 /** Guest-physical layout of what the GPU uses, mapped page by page into the aperture in this order. */
 const LAYOUT = {

@@ -1,0 +1,157 @@
+/** A VM of the simulation: RAM, local APIC and one interpreted vCPU. */
+import { type Gpa, PAGE_SIZE, type VmId } from '../../core/addresses.js';
+import { MptError } from '../../core/errors.js';
+import { GuestRam, type RamRegion } from '../../core/guest-ram.js';
+import type { IoRequest } from '../../core/io-request.js';
+import type { Machine, MachineSpec, StopToken } from '../../core/machine.js';
+import { AddressSpace, type Mapping, makeMapping } from './address-space.js';
+import { Attention } from './attention.js';
+import { Bus } from './bus.js';
+import { Cpu, SEG } from './cpu/cpu.js';
+import { DoubleFetchWatches } from './double-fetch.js';
+import type { HostBlock, HostMemory } from './host-memory.js';
+import { Lapic } from './lapic.js';
+import { SimRequests } from './requests.js';
+
+const MIB = 0x10_0000;
+
+/** What the VM needs of its backend. */
+export interface SimVmOwner {
+  readonly hostMemory: HostMemory;
+  readonly instructionBudget: number;
+  readonly stopFlag: SharedArrayBuffer | undefined;
+  route(vmId: VmId, request: IoRequest): void;
+  vmClosed(vm: SimMachine): void;
+}
+
+/** A RAM region and where it lies in the simulated machine address space. */
+interface SimRam extends Mapping {
+  readonly block: HostBlock;
+}
+
+export class SimMachine implements Machine {
+  readonly vmId: VmId;
+  readonly memory: GuestRam<SimRam>;
+  readonly space: AddressSpace;
+  readonly lapic: Lapic;
+  readonly requests: SimRequests;
+  readonly stopToken: StopToken;
+  readonly watches: DoubleFetchWatches;
+  /** Pages that DMA mappings of all vGPUs hold, each as often as it is mapped. */
+  pinnedPages = 0;
+  readonly #owner: SimVmOwner;
+  readonly #cpu: Cpu;
+  readonly #bus: Bus;
+  #closed = false;
+
+  constructor(owner: SimVmOwner, vmId: VmId, spec: MachineSpec) {
+    this.#owner = owner;
+    this.vmId = vmId;
+    const regions: SimRam[] = [];
+    try {
+      for (const { gpa, size } of spec.ram) {
+        const block = owner.hostMemory.allocate(size, gpa);
+        regions.push({ ...makeMapping(gpa, block.bytes), block });
+      }
+    } catch (error) {
+      for (const { block } of regions) owner.hostMemory.free(block);
+      throw error;
+    }
+    this.memory = new GuestRam(regions);
+    this.space = new AddressSpace(regions);
+    this.watches = new DoubleFetchWatches(this.memory);
+    const attention = new Attention();
+    this.lapic = new Lapic(attention);
+    this.#bus = new Bus(this.space, this.lapic, attention);
+    this.#cpu = new Cpu(this.#bus, this.lapic, attention);
+    const flag = owner.stopFlag ?? new SharedArrayBuffer(4);
+    // The flag alone is enough: a halted vCPU sleeps on it, a running one looks at it.
+    this.stopToken = { flag, tid: 0, pid: process.pid };
+    this.requests = new SimRequests({
+      cpu: this.#cpu,
+      bus: this.#bus,
+      stopFlag: new Int32Array(flag),
+      instructionBudget: owner.instructionBudget,
+      route: (request) => owner.route(vmId, request),
+    });
+  }
+
+  get ram(): readonly RamRegion[] {
+    return this.memory.regions.map(({ gpa, size }) => ({ gpa, size }));
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Resets the vCPU and its local APIC, then starts the image. */
+  boot(gpa: Gpa, image: Uint8Array): void {
+    if (this.#closed) throw new MptError('CLOSED', 'the machine is closed', { backend: 'sim', op: 'boot' });
+    if (this.requests.pending) throw new MptError('BUSY', 'a guest access is not completed', { backend: 'sim', op: 'boot' });
+    if (!Number.isInteger(gpa) || gpa < 0 || gpa % 16 !== 0 || gpa + image.length > MIB)
+      throw new MptError('INVALID_ADDRESS', 'a boot image is 16-byte aligned and ends below 1 MiB', {
+        backend: 'sim',
+        op: 'boot',
+        address: gpa,
+        size: image.length,
+      });
+    this.memory.write(gpa, image, 0, image.length);
+    this.requests.reset();
+    this.lapic.reset();
+    this.#cpu.reset();
+    this.#cpu.selector[SEG.CS] = gpa >> 4;
+    this.#cpu.base[SEG.CS] = gpa;
+    this.#cpu.eip = 0;
+  }
+
+  exitCounts(): Readonly<Record<string, number>> {
+    return this.requests.counts();
+  }
+
+  /** Instructions that the guest executed since it was booted. */
+  get instructions(): number {
+    return this.#cpu.instructions;
+  }
+
+  /**
+   * The first host copy (read_gpa or DMA copy; not a DMA view) that touches the range sees it as it is; right after it
+   * `mutate` changes the bytes, once. Whoever reads any byte of the range again is counted in `doubleFetches`.
+   * @throws MptError NOT_RAM unless the range lies inside one RAM region
+   */
+  mutateOnSecondRead(gpa: Gpa, length: number, mutate: (bytes: Uint8Array) => void): void {
+    this.watches.add(gpa, length, mutate);
+  }
+
+  /** Host copies that read a byte under `mutateOnSecondRead` again. */
+  get doubleFetches(): number {
+    return this.watches.doubleFetches;
+  }
+
+  /** Machine address behind a guest frame. @throws MptError NOT_RAM unless one RAM region holds all of `size` */
+  machineAddress(gfn: number, size: number): number {
+    const gpa = gfn * PAGE_SIZE;
+    const region = this.memory.find(gpa);
+    if (region === undefined || gpa - region.gpa + size > region.size)
+      throw new MptError('NOT_RAM', 'the frame is not guest RAM of one region', {
+        address: gpa,
+        size,
+        hint: `RAM is ${this.memory.describe()}`,
+      });
+    return region.block.base + (gpa - region.gpa);
+  }
+
+  /** Guest address behind a machine address of this VM's RAM; -1 for others. */
+  gpaOf(address: number): number {
+    for (const { gpa, block } of this.memory.regions)
+      if (address >= block.base && address - block.base < block.size) return gpa + (address - block.base);
+    return -1;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.requests.vmGone();
+    this.#owner.vmClosed(this);
+    for (const { block } of this.memory.regions) this.#owner.hostMemory.free(block);
+  }
+}

@@ -1,0 +1,259 @@
+/**
+ * Capabilities are honest both ways. Each case holds for every backend and is never skipped: what is declared works,
+ * what is not declared answers UNSUPPORTED.
+ */
+import { bdf, Gfn, Gpa, HUGE_PAGE_SIZE, type Mfn, PAGE_SIZE } from '../../core/addresses.js';
+import { type Capability, has } from '../../core/capabilities.js';
+import type { MptOperationName } from '../../core/mpt.js';
+import { type CaseSpec, type ConformanceCase, group } from '../case.js';
+import type { CaseContext } from '../context.js';
+import { equal, ok } from '../expect.js';
+import { firstFrame, HOLE, lastByte, MSI_ADDRESS, RAM_LAYOUT, SCRATCH_FRAME } from '../layout.js';
+import { edidBlock } from './optional.js';
+
+interface Probe {
+  readonly capability: Capability;
+  /** Name in errors. */
+  readonly op: string;
+  readonly operations: readonly MptOperationName[];
+  /** Without a VM the call can be made too. */
+  readonly vm?: false;
+  /** Prepares what the call needs where the capability is declared, and gives the call. */
+  prepare(ctx: CaseContext): () => unknown;
+}
+
+const frame = Gfn(SCRATCH_FRAME);
+const hole = Gfn(firstFrame(HOLE));
+
+/** One call for each operation that a capability stands for. */
+const PROBES: readonly Probe[] = [
+  {
+    capability: 'pageTrack',
+    op: 'enable_page_track',
+    operations: ['enable_page_track'],
+    prepare:
+      ({ handle }) =>
+      () =>
+        handle.enablePageTrack(frame),
+  },
+  {
+    capability: 'pageTrack',
+    op: 'disable_page_track',
+    operations: ['disable_page_track'],
+    prepare:
+      ({ handle }) =>
+      () =>
+        handle.disablePageTrack(frame),
+  },
+  {
+    capability: 'mapGfnToMfn',
+    op: 'map_gfn_to_mfn',
+    operations: ['map_gfn_to_mfn'],
+    prepare: (ctx) => {
+      const { handle } = ctx;
+      const mfn = ctx.has('hostPages') ? ctx.hostPages(1).mfn : (1 as Mfn);
+      return () => handle.mapGfnToMfn(hole, mfn, 1, true);
+    },
+  },
+  {
+    capability: 'setTrapArea',
+    op: 'set_trap_area',
+    operations: ['set_trap_area'],
+    prepare:
+      ({ handle }) =>
+      () =>
+        handle.setTrapArea(Gpa(HOLE.gpa), Gpa(HOLE.gpa + 0xfff), true),
+  },
+  {
+    capability: 'setPvmmio',
+    op: 'set_pvmmio',
+    operations: ['set_pvmmio'],
+    prepare: (ctx) => {
+      const pages = ctx.has('hostPages') ? { pvmmio: { registerFile: ctx.hostPages(512), sharedPage: ctx.hostPages(1) } } : {};
+      const handle = ctx.attach(pages);
+      if (ctx.has('setTrapArea')) handle.setTrapArea(Gpa(HOLE.gpa), Gpa(lastByte(HOLE)), true);
+      return () => handle.setPvmmio(Gpa(HOLE.gpa), Gpa(lastByte(HOLE)), true);
+    },
+  },
+  {
+    capability: 'dom0Ready',
+    op: 'dom0_ready',
+    operations: ['dom0_ready'],
+    vm: false,
+    prepare:
+      ({ backend }) =>
+      () =>
+        backend.dom0Ready(),
+  },
+  {
+    capability: 'setOpregion',
+    op: 'set_opregion',
+    operations: ['set_opregion'],
+    prepare: (ctx) => {
+      const { handle } = ctx;
+      const bytes = new Uint8Array(2 * PAGE_SIZE);
+      const pages = ctx.has('hostPages') ? ctx.hostPages(2) : { mfn: 1 as Mfn, hva: PAGE_SIZE as never, count: 2, bytes, release() {} };
+      return () => handle.setOpregion(pages);
+    },
+  },
+  {
+    capability: 'setEdid',
+    op: 'set_edid',
+    operations: ['set_edid'],
+    prepare:
+      ({ handle }) =>
+      () =>
+        handle.setEdid(1, edidBlock()),
+  },
+  {
+    capability: 'vfioDevice',
+    op: 'get_vfio_device',
+    operations: ['get_vfio_device'],
+    prepare:
+      ({ handle }) =>
+      () =>
+        handle.getVfioDevice(),
+  },
+  {
+    capability: 'vfioDevice',
+    op: 'put_vfio_device',
+    operations: ['put_vfio_device'],
+    prepare: (ctx) => {
+      const { handle } = ctx;
+      if (ctx.has('vfioDevice')) handle.getVfioDevice();
+      return () => handle.putVfioDevice();
+    },
+  },
+  {
+    capability: 'isValidGfn',
+    op: 'is_valid_gfn',
+    operations: ['is_valid_gfn'],
+    prepare:
+      ({ handle }) =>
+      () =>
+        handle.isValidGfn(frame),
+  },
+  {
+    capability: 'dmaPin',
+    op: 'dma_pin_guest_page',
+    operations: ['dma_pin_guest_page'],
+    prepare: ({ handle }) => {
+      const address = handle.dmaMapGuestPage(frame, PAGE_SIZE);
+      return () => handle.dmaPinGuestPage(address);
+    },
+  },
+  {
+    capability: 'dmaHugePage',
+    op: 'dma_map_guest_page',
+    operations: ['dma_map_guest_page'],
+    prepare:
+      ({ handle }) =>
+      () =>
+        handle.dmaMapGuestPage(Gfn(512), HUGE_PAGE_SIZE),
+  },
+  {
+    capability: 'hostPages',
+    op: 'allocate_host_pages',
+    operations: [],
+    vm: false,
+    prepare:
+      ({ backend }) =>
+      () =>
+        backend.allocateHostPages(1),
+  },
+  {
+    capability: 'machine',
+    op: 'create_machine',
+    operations: [],
+    vm: false,
+    prepare:
+      ({ backend }) =>
+      () =>
+        backend.createMachine({ ram: RAM_LAYOUT }).close(),
+  },
+  {
+    capability: 'msiEventfd',
+    op: 'arm_msi',
+    operations: ['inject_msi'],
+    prepare:
+      ({ handle }) =>
+      () =>
+        handle.armMsi(MSI_ADDRESS, 0x40),
+  },
+];
+
+const honesty = PROBES.map(
+  ({ capability, op, operations, vm, prepare }): CaseSpec => ({
+    name: `${op.replaceAll('_', '-')}-honest`,
+    rule: `${op} works where ${capability} is declared and answers UNSUPPORTED where it is not.`,
+    operations,
+    ...(vm === false ? { vm } : {}),
+    run(ctx) {
+      const declared = ctx.has(capability);
+      const call = prepare(ctx);
+      if (declared) call();
+      else ctx.refuses('UNSUPPORTED', op, call);
+    },
+  }),
+);
+
+const declaration: CaseSpec[] = [
+  {
+    name: 'declaration-complete',
+    rule: 'Every capability is declared: a boolean each, and trap, sync or null for page track.',
+    vm: false,
+    run(ctx) {
+      const { capabilities } = ctx.backend;
+      const names = [...new Set(PROBES.map((probe) => probe.capability))].sort();
+      equal(Object.keys(capabilities).sort().join(), names.join(), 'names declared');
+      for (const name of names)
+        if (name === 'pageTrack') ok(['trap', 'sync', null].includes(capabilities.pageTrack), `pageTrack is ${capabilities.pageTrack}`);
+        else equal(typeof capabilities[name], 'boolean', name);
+    },
+  },
+  {
+    name: 'declaration-constant',
+    rule: 'What a backend declares does not change while it works, and two of the same kind declare the same.',
+    vm: false,
+    run(ctx) {
+      const before = JSON.stringify(ctx.backend.capabilities);
+      ctx.backend.hostExit();
+      equal(JSON.stringify(ctx.backend.capabilities), before, 'after host_exit');
+      equal(JSON.stringify(ctx.open().capabilities), before, 'of another backend');
+    },
+  },
+  {
+    name: 'declaration-frozen',
+    rule: 'The declaration cannot be changed from outside.',
+    vm: false,
+    run(ctx) {
+      ok(Object.isFrozen(ctx.backend.capabilities), 'the capabilities object is not frozen');
+    },
+  },
+  {
+    name: 'calls-counted',
+    rule: 'Each call is counted under its operation, refused ones too.',
+    run(ctx) {
+      const { handle, backend } = ctx;
+      const counts = (): number => backend.calls.reduce((sum, count) => sum + count, 0);
+      const before = counts();
+      handle.gfnToMfn(frame);
+      ctx.refuses('NOT_RAM', 'gfn_to_mfn', () => handle.gfnToMfn(hole));
+      if (!has(backend.capabilities, 'dom0Ready')) ctx.refuses('UNSUPPORTED', 'dom0_ready', () => backend.dom0Ready());
+      else backend.dom0Ready();
+      equal(counts() - before, 3, 'calls counted');
+    },
+  },
+  {
+    name: 'state-before-capability',
+    rule: 'A detached handle answers DETACHED also to operations that the backend does not support.',
+    run(ctx) {
+      const handle = ctx.attach({ bdf: bdf(0, 4, 0) });
+      handle.detachVgpu();
+      ctx.refuses('DETACHED', 'set_edid', () => handle.setEdid(1, edidBlock()));
+      ctx.refuses('DETACHED', 'get_vfio_device', () => handle.getVfioDevice());
+    },
+  },
+];
+
+export const CAPABILITY_CASES: readonly ConformanceCase[] = group('capability', { operations: [] }, [...honesty, ...declaration]);

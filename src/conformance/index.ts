@@ -1,0 +1,27 @@
+/**
+ * The conformance suite: the MPT contract as cases that any backend can be run against.
+ *
+ * ```ts
+ * import { runConformance, reportAsTap } from 'mediated-passthrough/conformance';
+ * process.stdout.write(reportAsTap(runConformance({ name: 'mine', open: () => new MyBackend() })));
+ * ```
+ */
+export { type NodeTest, nodeTestSuite, type TapTest, tapSuite } from './adapters.js';
+export { type CaseSpec, type ConformanceCase, type GroupDefaults, group } from './case.js';
+export { CASES } from './cases/index.js';
+export { type AttachOptions, type BackendFactory, CaseContext, type OpenOptions } from './context.js';
+export { CheckFailed, type ErrorFields, equal, ok, pattern, refuses, sameBytes } from './expect.js';
+export { HOLE, RAM_HIGH, RAM_ISLAND, RAM_LAYOUT, RAM_LOW, RAM_NEXT } from './layout.js';
+export { type Access, Recorder } from './recorder.js';
+export { reportAsJson, REPORTERS, type ReporterName, tapLine, reportAsTap } from './reporters.js';
+export {
+  type BackendFacts,
+  type CaseResult,
+  type CaseStatus,
+  type ConformanceOptions,
+  type ConformanceReport,
+  readFacts,
+  runCase,
+  runConformance,
+  selectCases,
+} from './run.js';

@@ -1,0 +1,97 @@
+/** The primary plane of a pipe: what its registers say (facts: gvt.md 4.15), and its pixels as a picture. */
+import { PAGE_SIZE } from '../../addresses.js';
+import type { GpuMemory, RegisterStore } from '../roles.js';
+
+/** Registers of pipe A; each pipe's block is PIPE_STRIDE further (i915_reg.h: PIPESRC, PIPECONF, DSPCNTR, …). */
+const PIPE_STRIDE = 0x1000;
+const PIPESRC = 0x6_001c;
+const PIPECONF = 0x7_0008;
+const DSPCNTR = 0x7_0180;
+const DSPSTRIDE = 0x7_0188;
+const DSPSURF = 0x7_019c;
+const ENABLE = 0x8000_0000;
+const TILED_X = 1 << 10;
+
+/** GVT-g's limit for a surface. */
+const MAX_SURFACE = 36 << 20;
+
+export type PlaneFormat = 'RGB565' | 'XRGB8888' | 'XBGR8888' | 'XRGB2101010' | 'XBGR2101010';
+
+interface FormatDef {
+  readonly name: PlaneFormat;
+  readonly bytes: 2 | 4;
+  /** Bit position of red, green and blue, and bits of each. */
+  readonly red: readonly [number, number];
+  readonly green: readonly [number, number];
+  readonly blue: readonly [number, number];
+}
+
+/** DSPCNTR bits 29:26. Indexed colour (2) needs the palette and is not decoded. */
+const FORMATS: Readonly<Record<number, FormatDef>> = {
+  5: { name: 'RGB565', bytes: 2, red: [11, 5], green: [5, 6], blue: [0, 5] },
+  6: { name: 'XRGB8888', bytes: 4, red: [16, 8], green: [8, 8], blue: [0, 8] },
+  8: { name: 'XBGR2101010', bytes: 4, red: [0, 10], green: [10, 10], blue: [20, 10] },
+  10: { name: 'XRGB2101010', bytes: 4, red: [20, 10], green: [10, 10], blue: [0, 10] },
+  14: { name: 'XBGR8888', bytes: 4, red: [0, 8], green: [8, 8], blue: [16, 8] },
+};
+
+export interface Plane {
+  readonly pipe: 0 | 1 | 2;
+  readonly format: PlaneFormat;
+  /** Pixels. */
+  readonly width: number;
+  readonly height: number;
+  /** Bytes from row to row. */
+  readonly stride: number;
+  /** GPU address of the first pixel. */
+  readonly base: number;
+  /** Bytes of the surface. */
+  readonly size: number;
+}
+
+/** The plane that the pipe shows, or undefined: off, of a format that is not decoded, or out of bounds. */
+export function decodePrimaryPlane(registers: RegisterStore, memory: GpuMemory, pipe: 0 | 1 | 2): Plane | undefined {
+  const get = (register: number): number => registers.get(register + pipe * PIPE_STRIDE);
+  const control = get(DSPCNTR);
+  if ((get(PIPECONF) & ENABLE) === 0 || (control & ENABLE) === 0 || (control & TILED_X) !== 0) return undefined;
+  const format = FORMATS[(control >>> 26) & 0xf];
+  if (format === undefined) return undefined;
+  const source = get(PIPESRC);
+  const width = ((source >>> 16) & 0xffff) + 1;
+  const height = (source & 0xffff) + 1;
+  const stride = get(DSPSTRIDE);
+  const base = (get(DSPSURF) & ~(PAGE_SIZE - 1)) >>> 0;
+  const size = height * stride;
+  if (stride < width * format.bytes || size > MAX_SURFACE) return undefined;
+  if (memory.page(base) === undefined || memory.page(base + size - 1) === undefined) return undefined;
+  return { pipe, format: format.name, width, height, stride, base, size };
+}
+
+/** The plane's pixels as red, green, blue, 255. Rows that are not mapped are black. */
+export function renderPlane(plane: Plane, memory: GpuMemory): { width: number; height: number; rgba: Uint8Array } {
+  const { width, height, stride, base } = plane;
+  const format = Object.values(FORMATS).find(({ name }) => name === plane.format) as FormatDef;
+  const rgba = new Uint8Array(width * height * 4);
+  const row = new Uint8Array(width * format.bytes);
+  const pixels = format.bytes === 4 ? new Uint32Array(row.buffer) : new Uint16Array(row.buffer);
+  let out = 0;
+  for (let y = 0; y < height; y++) {
+    if (!memory.copyIn(base + y * stride, row, 0, row.length)) row.fill(0);
+    for (let x = 0; x < width; x++) {
+      const pixel = pixels[x] as number;
+      rgba[out++] = channel(pixel, format.red);
+      rgba[out++] = channel(pixel, format.green);
+      rgba[out++] = channel(pixel, format.blue);
+      rgba[out++] = 0xff;
+    }
+  }
+  return { width, height, rgba };
+}
+
+/** A channel's value scaled to 8 bits: narrower ones are repeated downwards, wider ones lose their low bits. */
+function channel(pixel: number, [shift, bits]: readonly [number, number]): number {
+  const value = (pixel >>> shift) & ((1 << bits) - 1);
+  if (bits === 8) return value;
+  if (bits > 8) return value >>> (bits - 8);
+  return (value << (8 - bits)) | (value >>> (2 * bits - 8));
+}

@@ -1,0 +1,264 @@
+/**
+ * The vGPU's global graphics translation table (facts: gvt.md 4.10): the guest's view of its entries, the DMA mapping
+ * behind each present one, and memory as the GPU addresses it.
+ *
+ * Only the entries of the vGPU's own aperture and hidden ranges exist: others read 0 and ignore writes. A 4-byte write
+ * is half an entry: the entry points nowhere until the other half arrives. Which half is awaited is two bits of state for
+ * each entry, so halves of any number of entries may interleave and the memory for it is fixed.
+ */
+import { type DmaAddress, Gfn, hex, PAGE_SIZE } from '../addresses.js';
+import { Status } from '../gvt-ops.js';
+import type { AccessValue } from '../io-request.js';
+import type { DmaMapper, GuestMemory } from '../mpt.js';
+import { isGone, refusedByHypervisor } from './guest-error-log.js';
+import type { GpuRange } from './resources.js';
+import type { GpuMemory, GpuPage, GuestErrorLog } from './roles.js';
+
+/** Entry bit 0: present. Bits 12-45 are the guest frame, the rest is kept as written. */
+const PRESENT = 1;
+const FRAME_HIGH_MASK = 0x3fff;
+/** No page is mapped: the GPU sees the scratch page, which for us is no page at all. */
+const SCRATCH = -1;
+/** Awaited halves. */
+const COMPLETE = 0;
+const LOW_WRITTEN = 1;
+const HIGH_WRITTEN = 2;
+/** Page views kept at once; a 4K surface is 8,100 pages. All are dropped together at this bound. */
+const CACHED_PAGES_MAX = 16_384;
+
+export class Ggtt implements GpuMemory {
+  readonly #aperture: GpuRange;
+  readonly #hidden: GpuRange;
+  readonly #apertureEntries: number;
+  readonly #dma: DmaMapper;
+  /** Absent when the backend cannot tell: dma_map_guest_page then decides. */
+  readonly #frames: Pick<GuestMemory, 'isValidGfn'> | undefined;
+  readonly #log: GuestErrorLog;
+  /** Low and high half of each entry as the guest sees it; aperture entries first. */
+  readonly #guest: Uint32Array;
+  readonly #halves: Uint8Array;
+  readonly #addresses: Float64Array;
+  readonly #pages: (GpuPage | undefined)[];
+  #cachedPages = 0;
+  #mapped = 0;
+
+  constructor(parts: {
+    readonly aperture: GpuRange;
+    readonly hidden: GpuRange;
+    readonly dma: DmaMapper;
+    readonly frames: Pick<GuestMemory, 'isValidGfn'> | undefined;
+    readonly log: GuestErrorLog;
+  }) {
+    this.#aperture = parts.aperture;
+    this.#hidden = parts.hidden;
+    this.#dma = parts.dma;
+    this.#frames = parts.frames;
+    this.#log = parts.log;
+    this.#apertureEntries = parts.aperture.size / PAGE_SIZE;
+    const entries = this.#apertureEntries + parts.hidden.size / PAGE_SIZE;
+    this.#guest = new Uint32Array(entries * 2);
+    this.#halves = new Uint8Array(entries);
+    this.#addresses = new Float64Array(entries).fill(SCRATCH);
+    this.#pages = new Array<GpuPage | undefined>(entries).fill(undefined);
+  }
+
+  /** Entries that have a DMA mapping now. */
+  get mappedPages(): number {
+    return this.#mapped;
+  }
+
+  /** True when the byte address lies in the vGPU's own ranges. */
+  owns(address: number): boolean {
+    return this.#indexOf(address) >= 0;
+  }
+
+  /**
+   * Guest load from the entries' window.
+   * @param offset bytes from the first entry; size 4 or 8, naturally aligned
+   * @returns EINVAL for other sizes and alignments
+   */
+  readEntry(offset: number, value: AccessValue, size: number): Status {
+    if (size < 4 || offset % size !== 0) return Status.EINVAL;
+    const index = this.#indexOf((offset >>> 3) * PAGE_SIZE);
+    if (index < 0) {
+      value[0] = 0;
+      value[1] = 0;
+    } else if (size === 8) {
+      value[0] = this.#guest[index * 2] as number;
+      value[1] = this.#guest[index * 2 + 1] as number;
+    } else {
+      value[0] = this.#guest[index * 2 + ((offset >>> 2) & 1)] as number;
+      value[1] = 0;
+    }
+    return Status.OK;
+  }
+
+  /** Guest store, same rules. A frame that cannot be mapped leaves the entry on scratch; the write succeeds. */
+  writeEntry(offset: number, value: AccessValue, size: number): Status {
+    if (size < 4 || offset % size !== 0) return Status.EINVAL;
+    const index = this.#indexOf((offset >>> 3) * PAGE_SIZE);
+    if (index < 0) return Status.OK;
+    if (size === 8) {
+      this.#halves[index] = COMPLETE;
+      this.#commit(index, value[0] as number, value[1] as number);
+    } else this.#writeHalf(index, (offset >>> 2) & 1, value[0] as number);
+    return Status.OK;
+  }
+
+  /** Failsafe: the entry as plain memory. */
+  writePlain(offset: number, value: AccessValue, size: number): void {
+    const index = this.#indexOf((offset >>> 3) * PAGE_SIZE);
+    if (index < 0 || size < 4 || offset % size !== 0) return;
+    const half = size === 8 ? 0 : (offset >>> 2) & 1;
+    this.#guest[index * 2 + half] = value[0] as number;
+    if (size === 8) this.#guest[index * 2 + 1] = value[1] as number;
+  }
+
+  page(address: number): GpuPage | undefined {
+    const index = this.#indexOf(address);
+    if (index < 0) return undefined;
+    return this.#pages[index] ?? this.#view(index);
+  }
+
+  copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean {
+    for (let done = 0; done < length; ) {
+      const index = this.#indexOf(address + done);
+      const mapping = index < 0 ? SCRATCH : (this.#addresses[index] as number);
+      if (mapping === SCRATCH) return false;
+      const at = (address + done) % PAGE_SIZE;
+      const piece = Math.min(length - done, PAGE_SIZE - at);
+      try {
+        this.#dma.copyFrom((mapping + at) as DmaAddress, target, offset + done, piece);
+      } catch {
+        return false;
+      }
+      done += piece;
+    }
+    return true;
+  }
+
+  /** All own entries to scratch, their pages unmapped. */
+  reset(): void {
+    let attached = true;
+    for (let index = 0; index < this.#addresses.length; index++) {
+      const address = this.#forget(index);
+      // Once the VM is gone, half a million failing calls would only take time.
+      if (address !== SCRATCH && attached) attached = this.#release(address);
+    }
+    this.#guest.fill(0);
+    this.#halves.fill(COMPLETE);
+  }
+
+  /** Drops page views: they may show memory that is no longer the guest's. */
+  dropPages(): void {
+    if (this.#cachedPages === 0) return;
+    this.#pages.fill(undefined);
+    this.#cachedPages = 0;
+  }
+
+  /** Index of the own entry that maps the byte address, or -1. False comparisons let NaN through to -1. */
+  #indexOf(address: number): number {
+    const aperture = address - this.#aperture.start;
+    if (aperture >= 0 && aperture < this.#aperture.size) return Math.floor(aperture / PAGE_SIZE);
+    const hidden = address - this.#hidden.start;
+    if (hidden >= 0 && hidden < this.#hidden.size) return this.#apertureEntries + Math.floor(hidden / PAGE_SIZE);
+    return -1;
+  }
+
+  #writeHalf(index: number, half: number, value: number): void {
+    const written = half === 0 ? LOW_WRITTEN : HIGH_WRITTEN;
+    const other = half === 0 ? HIGH_WRITTEN : LOW_WRITTEN;
+    if (this.#halves[index] === other) {
+      this.#halves[index] = COMPLETE;
+      const kept = this.#guest[index * 2 + (1 - half)] as number;
+      if (half === 0) this.#commit(index, value, kept);
+      else this.#commit(index, kept, value);
+      return;
+    }
+    this.#unmap(index);
+    this.#halves[index] = written;
+    this.#guest[index * 2 + half] = value;
+    this.#guest[index * 2 + (1 - half)] = 0;
+  }
+
+  #commit(index: number, low: number, high: number): void {
+    const address = this.#addresses[index] as number;
+    const gfn = frameOf(low, high);
+    const kept =
+      address !== SCRATCH &&
+      (low & PRESENT) !== 0 &&
+      gfn === frameOf(this.#guest[index * 2] as number, this.#guest[index * 2 + 1] as number);
+    this.#guest[index * 2] = low;
+    this.#guest[index * 2 + 1] = high;
+    // Same frame, other cache bits: the mapping stands.
+    if (kept) return;
+    this.#unmap(index);
+    if ((low & PRESENT) !== 0) this.#map(index, gfn);
+  }
+
+  #map(index: number, gfn: Gfn): void {
+    try {
+      if (this.#frames !== undefined && !this.#frames.isValidGfn(gfn)) {
+        this.#log.guestError(`GGTT: the frame ${hex(gfn)} is not guest memory`);
+        return;
+      }
+      this.#addresses[index] = this.#dma.dmaMapGuestPage(gfn, PAGE_SIZE);
+      this.#mapped++;
+    } catch (error) {
+      refusedByHypervisor(this.#log, error);
+    }
+  }
+
+  #unmap(index: number): void {
+    const address = this.#forget(index);
+    if (address !== SCRATCH) this.#release(address);
+  }
+
+  /** Points the entry to scratch. @returns the DMA address that it had */
+  #forget(index: number): number {
+    const address = this.#addresses[index] as number;
+    if (address === SCRATCH) return SCRATCH;
+    this.#addresses[index] = SCRATCH;
+    this.#mapped--;
+    if (this.#pages[index] !== undefined) {
+      this.#pages[index] = undefined;
+      this.#cachedPages--;
+    }
+    return address;
+  }
+
+  /** @returns false when the VM or the attachment is gone */
+  #release(address: number): boolean {
+    try {
+      this.#dma.dmaUnmapGuestPage(address as DmaAddress);
+      return true;
+    } catch (error) {
+      refusedByHypervisor(this.#log, error);
+      return !isGone(error);
+    }
+  }
+
+  #view(index: number): GpuPage | undefined {
+    const address = this.#addresses[index] as number;
+    if (address === SCRATCH) return undefined;
+    try {
+      const bytes = this.#dma.view(address as DmaAddress, PAGE_SIZE);
+      const { buffer, byteOffset } = bytes;
+      const page: GpuPage = {
+        bytes,
+        u32: new Uint32Array(buffer, byteOffset, PAGE_SIZE / 4),
+        u64: new BigUint64Array(buffer, byteOffset, PAGE_SIZE / 8),
+      };
+      if (this.#cachedPages >= CACHED_PAGES_MAX) this.dropPages();
+      this.#pages[index] = page;
+      this.#cachedPages++;
+      return page;
+    } catch {
+      // VM_GONE: the memory went with the VM.
+      return undefined;
+    }
+  }
+}
+
+/** Guest frame of an entry: bits 12-45. */
+const frameOf = (low: number, high: number): Gfn => Gfn((high & FRAME_HIGH_MASK) * 0x10_0000 + (low >>> 12));

@@ -1,0 +1,319 @@
+/**
+ * The device model of one GPU: creates vGPUs out of its resources and answers what a hypervisor's backend asks of them
+ * (facts: gvt.md 3, 4.2-4.4, 4.13).
+ */
+import { EventEmitter } from 'eventemitter3';
+import type { Bdf, Gfn, Gpa, VgpuId, VmId } from '../addresses.js';
+import { MptError } from '../errors.js';
+import { type GvtOps, Status } from '../gvt-ops.js';
+import type { AccessValue } from '../io-request.js';
+import type { MptVgpuOps } from '../mpt.js';
+import type { MptBackend } from '../mpt-backend.js';
+import { checkGpuSize, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-info.js';
+import { ResourcePool } from './resources.js';
+import type { FailsafeReason } from './roles.js';
+import { findType, typesOf, type VgpuType } from './types.js';
+import { Vgpu } from './vgpu.js';
+
+export interface GvtOptions extends Partial<GpuSize> {
+  /** Clock in nanoseconds that never goes back. Default: the process's monotonic clock. */
+  readonly now?: () => number;
+  /** Told of guest mistakes, at a limited rate. */
+  readonly onGuestError?: (vgpu: VgpuId, what: string) => void;
+}
+
+export interface VgpuSpec {
+  /** Name in the type table, as `GVTg_V4_8`. */
+  readonly type: string;
+  readonly vmId: VmId;
+  /** PCI function in the guest; default 00:02.0, where drivers expect it. */
+  readonly bdf?: Bdf;
+}
+
+/** Life cycle of vGPUs. Never emitted for a single access. */
+export interface GvtEvents {
+  created: (vgpu: Vgpu) => void;
+  activated: (vgpu: Vgpu) => void;
+  deactivated: (vgpu: Vgpu) => void;
+  reset: (vgpu: Vgpu) => void;
+  destroyed: (vgpu: Vgpu) => void;
+  failsafe: (vgpu: Vgpu, reason: FailsafeReason) => void;
+  /** The guest's driver reported its display (PVINFO display_ready). */
+  'display-ready': (vgpu: Vgpu, ready: boolean) => void;
+}
+
+const monotonic = (): number => performance.now() * 1e6;
+
+export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
+  readonly backend: MptBackend;
+  readonly gpu: GpuSize;
+  readonly #options: GvtOptions;
+  readonly #pool: ResourcePool;
+  /** By id; index 0 stays empty. */
+  readonly #byId: (Vgpu | undefined)[] = [undefined];
+  #vgpus: Vgpu[] = [];
+  /** vGPU that the next slice begins with. */
+  #turn = 0;
+  #defects = 0;
+  #lastDefect: unknown;
+  #destroyed = false;
+
+  /** Binds the backend. @throws MptError INVALID_ARGUMENT for an impossible GPU; what hostInit throws */
+  constructor(backend: MptBackend, options: GvtOptions = {}) {
+    super();
+    const { aperture = DEFAULT_GPU.aperture, ggtt = DEFAULT_GPU.ggtt, fences = DEFAULT_GPU.fences } = options;
+    this.gpu = checkGpuSize({ aperture, ggtt, fences });
+    this.#pool = new ResourcePool(this.gpu);
+    this.#options = options;
+    this.backend = backend;
+    backend.hostInit(this);
+  }
+
+  /** Types that this GPU offers. */
+  get types(): readonly VgpuType[] {
+    return typesOf(this.gpu);
+  }
+
+  get vgpus(): readonly Vgpu[] {
+    return this.#vgpus;
+  }
+
+  /** Defects of the device model that were caught on a guest's access; the last one's error is kept. */
+  get defects(): number {
+    return this.#defects;
+  }
+
+  get lastDefect(): unknown {
+    return this.#lastDefect;
+  }
+
+  /** The vGPU with this id. */
+  vgpu(id: VgpuId): Vgpu | undefined {
+    return this.#byId[id];
+  }
+
+  /** How many more vGPUs of the type the remaining resources allow. @throws MptError BAD_TYPE */
+  availableInstances(type: string): number {
+    return this.#pool.available(findType(type, this.gpu));
+  }
+
+  /**
+   * Creates a vGPU and attaches it to its VM, inactive.
+   * @throws MptError BAD_TYPE, NO_SPACE, and what attach_vgpu throws; nothing is kept then
+   */
+  createVgpu({ type: typeName, vmId, bdf = DEFAULT_BDF }: VgpuSpec): Vgpu {
+    if (this.#destroyed) throw new MptError('CLOSED', 'the device model was destroyed', { op: 'create_vgpu' });
+    const type = findType(typeName, this.gpu);
+    const resources = this.#pool.take(type);
+    const { id } = resources;
+    let handle: MptVgpuOps | undefined;
+    let vgpu: Vgpu;
+    try {
+      handle = this.backend.attachVgpu({ id, vmId, bdf });
+      const { now = monotonic, onGuestError } = this.#options;
+      vgpu = new Vgpu({
+        type,
+        resources,
+        gpu: this.gpu,
+        handle,
+        capabilities: this.backend.capabilities,
+        now,
+        ...(onGuestError === undefined ? {} : { tell: (what: string) => onGuestError(id, what) }),
+        onFailsafe: (failed, reason) => this.#guarded(() => this.emit('failsafe', failed, reason)),
+        onDisplayReady: (ready, on) => this.#guarded(() => this.emit('display-ready', ready, on)),
+      });
+    } catch (error) {
+      if (handle !== undefined) detach(handle);
+      this.#pool.release(resources);
+      throw error;
+    }
+    this.#byId[id] = vgpu;
+    this.#vgpus = [...this.#vgpus, vgpu];
+    this.emit('created', vgpu);
+    return vgpu;
+  }
+
+  /** Lets work be submitted. */
+  activate(vgpu: Vgpu): void {
+    this.#require(vgpu, 'activate_vgpu');
+    if (vgpu.active) return;
+    vgpu.activate();
+    this.emit('activated', vgpu);
+  }
+
+  /** Stops the vGPU's scheduling. */
+  deactivate(vgpu: Vgpu): void {
+    this.#require(vgpu, 'deactivate_vgpu');
+    if (!vgpu.active) return;
+    vgpu.deactivate();
+    this.emit('deactivated', vgpu);
+  }
+
+  /** Device-model reset of the whole vGPU; leaves failsafe. */
+  reset(vgpu: Vgpu): void {
+    this.#require(vgpu, 'reset_vgpu');
+    vgpu.reset();
+    this.emit('reset', vgpu);
+  }
+
+  /**
+   * Detaches the vGPU and gives its resources back, whatever fails on the way.
+   * @throws MptError DETACHED when it was destroyed before; what detach_vgpu throws, after everything was released
+   */
+  destroyVgpu(vgpu: Vgpu): void {
+    this.#require(vgpu, 'destroy_vgpu');
+    // The id goes first: later steps must not find the vGPU any more.
+    this.#forget(vgpu.id);
+    vgpu.release();
+    const failure = detach(vgpu.handle);
+    vgpu.ggtt.dropPages();
+    this.#pool.release(vgpu.resources);
+    this.emit('destroyed', vgpu);
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Destroys all vGPUs and unbinds the backend. Idempotent. */
+  destroy(): void {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    let failure: unknown;
+    for (const vgpu of this.#vgpus) {
+      try {
+        this.destroyVgpu(vgpu);
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+    if (this.backend.state === 'initialized') this.backend.hostExit();
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Some vGPU has commands to execute: `runSlice` should be called soon. */
+  get hasWork(): boolean {
+    for (const vgpu of this.#vgpus) if (vgpu.hasWork) return true;
+    return false;
+  }
+
+  /**
+   * Executes pending commands, about `budget` in all, shared among the vGPUs that have work in proportion to their
+   * weights, and raises due vertical blanks. To be called whenever the device thread has a moment.
+   */
+  runSlice(budget: number): void {
+    const vgpus = this.#vgpus;
+    let weights = 0;
+    for (const vgpu of vgpus) {
+      this.#guarded(() => vgpu.tick());
+      if (vgpu.hasWork) weights += vgpu.type.weight;
+    }
+    if (weights === 0) return;
+    this.#turn = (this.#turn + 1) % vgpus.length;
+    for (let i = 0; i < vgpus.length; i++) {
+      const vgpu = vgpus[(this.#turn + i) % vgpus.length] as Vgpu;
+      try {
+        vgpu.runSlice(Math.max(1, Math.floor((budget * vgpu.type.weight) / weights)));
+      } catch (error) {
+        this.#defect(error);
+        vgpu.enterFailsafe('guest-error');
+      }
+    }
+  }
+
+  // --- GvtOps -----------------------------------------------------------------------------------------------------
+
+  emulateCfgRead(id: VgpuId, offset: number, value: AccessValue, size: number): Status {
+    const vgpu = this.#byId[id];
+    if (vgpu === undefined) return Status.ENODEV;
+    try {
+      return vgpu.config.read(offset, value, size);
+    } catch (error) {
+      return this.#defect(error);
+    }
+  }
+
+  emulateCfgWrite(id: VgpuId, offset: number, value: AccessValue, size: number): Status {
+    const vgpu = this.#byId[id];
+    if (vgpu === undefined) return Status.ENODEV;
+    try {
+      const status = vgpu.config.write(offset, value, size);
+      if (status !== Status.OK) vgpu.log.guestError(`configuration write of ${size} bytes at 0x${offset.toString(16)} refused`);
+      return status;
+    } catch (error) {
+      return this.#defect(error);
+    }
+  }
+
+  emulateMmioRead(id: VgpuId, gpa: Gpa, value: AccessValue, size: number): Status {
+    const vgpu = this.#byId[id];
+    if (vgpu === undefined) return Status.ENODEV;
+    try {
+      return vgpu.mmio.read(gpa, value, size);
+    } catch (error) {
+      return this.#defect(error);
+    }
+  }
+
+  emulateMmioWrite(id: VgpuId, gpa: Gpa, value: AccessValue, size: number): Status {
+    const vgpu = this.#byId[id];
+    if (vgpu === undefined) return Status.ENODEV;
+    try {
+      return vgpu.mmio.write(gpa, value, size);
+    } catch (error) {
+      return this.#defect(error);
+    }
+  }
+
+  writeProtectHandler(id: VgpuId, gpa: Gpa, value: AccessValue, size: number): Status {
+    const vgpu = this.#byId[id];
+    if (vgpu === undefined) return Status.ENODEV;
+    try {
+      return vgpu.failsafe ? vgpu.pageTrack.giveUp(gpa, size) : vgpu.pageTrack.written(gpa, value, size);
+    } catch (error) {
+      return this.#defect(error);
+    }
+  }
+
+  pageWritten(id: VgpuId, gfn: Gfn): Status {
+    const vgpu = this.#byId[id];
+    if (vgpu === undefined) return Status.ENODEV;
+    try {
+      return vgpu.pageTrack.frameWritten(gfn);
+    } catch (error) {
+      return this.#defect(error);
+    }
+  }
+
+  /** For what runs inside a guest's access but is not its business: a listener that throws must not spoil the access. */
+  #guarded(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.#defect(error);
+    }
+  }
+
+  #defect(error: unknown): Status {
+    this.#defects++;
+    this.#lastDefect = error;
+    return Status.EFAULT;
+  }
+
+  #require(vgpu: Vgpu, op: string): void {
+    if (this.#byId[vgpu.id] !== vgpu) throw new MptError('DETACHED', `vGPU ${vgpu.id} was destroyed`, { op });
+  }
+
+  #forget(id: VgpuId): void {
+    this.#byId[id] = undefined;
+    this.#vgpus = this.#vgpus.filter((vgpu) => vgpu.id !== id);
+    this.#turn = 0;
+  }
+}
+
+/** @returns what detach failed with, unless the backend had let go of the vGPU before */
+function detach(handle: MptVgpuOps): unknown {
+  try {
+    handle.detachVgpu();
+    return undefined;
+  } catch (error) {
+    return MptError.is(error, 'DETACHED') ? undefined : error;
+  }
+}

@@ -1,0 +1,26 @@
+/** Context descriptors as the guest writes them to ELSP (facts: gvt.md 4.12, i915.md rule 4). */
+
+const VALID = 1 << 0;
+const PRIVILEGE = 1 << 8;
+/** Addressing mode, bits 4:3: 1 legacy 32-bit, 3 advanced 64-bit; the others do not exist on gen8. */
+const MODES: readonly boolean[] = [false, true, false, true];
+/** Logical ring context address, bits 31:12; bits 11:9 are others' on the render engine. */
+const LRCA_MASK = 0xffff_f000;
+
+export interface ContextDescriptor {
+  /** GPU address of the context image. */
+  readonly lrca: number;
+  /** High dword: the id that status entries carry. */
+  readonly id: number;
+}
+
+export const isValid = (low: number): boolean => (low & VALID) !== 0;
+
+/** A valid descriptor's parts, or what is wrong with it. */
+export function parseDescriptor(low: number, high: number): ContextDescriptor | string {
+  if ((low & PRIVILEGE) === 0) return 'a context without the privilege bit asks for GGTT submission';
+  if (MODES[(low >>> 3) & 3] !== true) return `addressing mode ${(low >>> 3) & 3} does not exist`;
+  return { lrca: (low & LRCA_MASK) >>> 0, id: high };
+}
+
+export const sameContext = (a: ContextDescriptor, b: ContextDescriptor): boolean => a.lrca === b.lrca && a.id === b.id;

@@ -1,0 +1,98 @@
+/**
+ * Execlist submission of one vGPU: the submission port, the engines' two virtual slots and the bounded execution of what
+ * was submitted. A submission runs inline up to a budget; the rest waits for `runSlice()`, so no guest holds the device
+ * thread longer than a slice, whatever its batches do.
+ */
+import { Status } from '../../gvt-ops.js';
+import {
+  ENGINES,
+  type EngineId,
+  type EventSink,
+  type FailsafeReason,
+  type GpuMemory,
+  type GuestErrorLog,
+  type RegisterPort,
+  type RegisterStore,
+  type VgpuStatistics,
+} from '../roles.js';
+import { EngineQueue } from './engine-queue.js';
+
+export interface SubmissionParts {
+  readonly registers: RegisterStore;
+  readonly commands: RegisterPort;
+  readonly memory: GpuMemory;
+  readonly events: EventSink;
+  readonly statistics: VgpuStatistics;
+  readonly log: GuestErrorLog;
+  failsafe(reason: FailsafeReason): void;
+}
+
+/** Commands that the ELSP write itself may execute: about a millisecond of blits. */
+export const INLINE_BUDGET = 4096;
+
+export class Submission {
+  readonly #queues: readonly EngineQueue[];
+
+  constructor(parts: SubmissionParts) {
+    this.#queues = ENGINES.map((engine) => new EngineQueue(engine, parts));
+  }
+
+  /**
+   * One of the four dwords of a submission, in the order element 1 high, low, element 0 high, low; the fourth submits.
+   * @returns EINVAL for a submission that is not accepted; nothing of it is queued then
+   */
+  writeElsp(engine: EngineId, value: number): Status {
+    const queue = this.#queue(engine);
+    const status = queue.writePort(value);
+    if (status === Status.OK && queue.hasWork) queue.run(INLINE_BUDGET);
+    return status;
+  }
+
+  /** EXECLIST_STATUS: dword 0 at 0x234, dword 1 (context id) at 0x238. */
+  readStatus(engine: EngineId, dword: 0 | 1): number {
+    return dword === 0 ? this.#queue(engine).status : this.#queue(engine).statusContextId;
+  }
+
+  /** Dword 0..11 of the context status buffer at 0x370. */
+  readCsb(engine: EngineId, index: number): number {
+    return this.#queue(engine).csb.entry(index);
+  }
+
+  readCsbPointer(engine: EngineId): number {
+    return this.#queue(engine).csb.pointer;
+  }
+
+  writeCsbPointer(engine: EngineId, value: number): void {
+    this.#queue(engine).csb.pointer = value;
+  }
+
+  /** RING_MODE's RUN_LIST_ENABLE. Submissions are refused while it is off. */
+  setEnabled(engine: EngineId, on: boolean): void {
+    this.#queue(engine).enabled = on;
+  }
+
+  /** Something submitted is not finished. */
+  get hasWork(): boolean {
+    return this.#queues.some((queue) => queue.hasWork);
+  }
+
+  /** Executes at most about `budgetCommands` commands, shared by the engines that have work. */
+  runSlice(budgetCommands: number): void {
+    const busy = this.#queues.filter((queue) => queue.hasWork);
+    for (const queue of busy) queue.run(Math.max(1, Math.floor(budgetCommands / busy.length)));
+  }
+
+  /** Drops everything of the engines in the mask (bit = EngineId); no status entry tells of it. */
+  reset(engineMask: number): void {
+    for (const queue of this.#queues) if ((engineMask & (1 << queue.engine.id)) !== 0) queue.reset();
+  }
+
+  /** Nothing runs on the engine. */
+  idle(engine: EngineId): boolean {
+    return !this.#queue(engine).hasWork;
+  }
+
+  #queue(engine: EngineId): EngineQueue {
+    return this.#queues[engine] as EngineQueue;
+  }
+}

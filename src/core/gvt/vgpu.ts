@@ -1,0 +1,227 @@
+/** One vGPU: ties its parts together and owns its states (active, failsafe) and resets (facts: gvt.md 4.3, 4.4, 4.9). */
+import type { VgpuId } from '../addresses.js';
+import type { Capabilities } from '../capabilities.js';
+import type { MptVgpuOps } from '../mpt.js';
+import { ALL_ENGINES, type GpuSize, ggttEntries } from './device-info.js';
+import { decodePrimaryPlane, renderPlane } from './display/primary-plane.js';
+import { Ggtt } from './ggtt.js';
+import { GuestErrors } from './guest-error-log.js';
+import { Interrupts } from './interrupts.js';
+import { Mmio } from './mmio.js';
+import { PageTrack } from './page-track.js';
+import { PciConfig } from './pci-config.js';
+import { populatePvinfo } from './pvinfo.js';
+import type { RegisterContext } from './register-context.js';
+import { broadwellRegisters } from './register-table.js';
+import { RegisterFile } from './registers.js';
+import { frames, PIPES, pipeEnabled } from './registers-display.js';
+import type { VgpuResources } from './resources.js';
+import { ENGINES, type FailsafeReason, type GuestErrorLog, type GvtEvent, newStatistics, type VgpuStatistics } from './roles.js';
+import { Submission } from './submission/submission.js';
+import type { VgpuType } from './types.js';
+
+/** End of what a full GT reset restores (facts: gvt.md 4.4). */
+const GT_RESET_END = 0x4_4200;
+const VBLANKS = ['pipe-a.vblank', 'pipe-b.vblank', 'pipe-c.vblank'] as const satisfies readonly GvtEvent[];
+
+/** The picture that a plane shows, 4 bytes a pixel: red, green, blue, 255. */
+export interface Picture {
+  readonly width: number;
+  readonly height: number;
+  readonly rgba: Uint8Array;
+}
+
+export interface VgpuParts {
+  readonly type: VgpuType;
+  readonly resources: VgpuResources;
+  readonly gpu: GpuSize;
+  readonly handle: MptVgpuOps;
+  readonly capabilities: Capabilities;
+  /** Nanoseconds, never going back. */
+  readonly now: () => number;
+  /** Guest mistakes that pass the rate limit. */
+  readonly tell?: (what: string) => void;
+  readonly onFailsafe: (vgpu: Vgpu, reason: FailsafeReason) => void;
+  readonly onDisplayReady: (vgpu: Vgpu, ready: boolean) => void;
+}
+
+/** Made by `Gvt.createVgpu`. */
+export class Vgpu implements RegisterContext {
+  readonly id: VgpuId;
+  readonly type: VgpuType;
+  readonly resources: VgpuResources;
+  /** The hypervisor's side of this vGPU. */
+  readonly handle: MptVgpuOps;
+  readonly statistics: VgpuStatistics = newStatistics();
+  readonly log: GuestErrorLog;
+  readonly config: PciConfig;
+  readonly registers: RegisterFile;
+  readonly ggtt: Ggtt;
+  readonly interrupts: Interrupts;
+  readonly submission: Submission;
+  readonly pageTrack: PageTrack;
+  readonly mmio: Mmio;
+  pvNotified = false;
+
+  readonly #now: () => number;
+  readonly #onFailsafe: VgpuParts['onFailsafe'];
+  readonly #onDisplayReady: VgpuParts['onDisplayReady'];
+  readonly #lastFrame = new Float64Array(PIPES);
+  #active = false;
+  #failsafe: FailsafeReason | undefined;
+
+  constructor(parts: VgpuParts) {
+    const { type, resources, gpu, handle, capabilities } = parts;
+    const { aperture, hidden } = resources;
+    const { statistics } = this;
+    this.id = resources.id;
+    this.type = type;
+    this.resources = resources;
+    this.handle = handle;
+    this.#now = parts.now;
+    this.#onFailsafe = parts.onFailsafe;
+    this.#onDisplayReady = parts.onDisplayReady;
+    const log = new GuestErrors(statistics, parts.now, parts.tell);
+    this.log = log;
+    this.config = new PciConfig({ gpu, aperture, traps: capabilities.setTrapArea ? handle : undefined, log });
+    this.registers = new RegisterFile(broadwellRegisters(), this);
+    this.ggtt = new Ggtt({ aperture, hidden, dma: handle, frames: capabilities.isValidGfn ? handle : undefined, log });
+    this.interrupts = new Interrupts({ registers: this.registers, msi: this.config, sender: handle, statistics, log });
+    this.submission = new Submission({
+      registers: this.registers,
+      commands: this.registers,
+      memory: this.ggtt,
+      events: this.interrupts,
+      statistics,
+      log,
+      failsafe: (reason) => this.enterFailsafe(reason),
+    });
+    this.pageTrack = new PageTrack(handle, log);
+    this.mmio = new Mmio({
+      bars: this.config.bars,
+      registers: this.registers,
+      ggtt: this.ggtt,
+      aperture,
+      ggttEntries: ggttEntries(gpu),
+      state: this,
+      statistics,
+      log,
+    });
+    populatePvinfo(this.registers, resources);
+  }
+
+  /** Work may be submitted and runs. */
+  get active(): boolean {
+    return this.#active;
+  }
+
+  /** The guest did something that its vGPU cannot recover from; only a device reset leaves this state. */
+  get failsafe(): boolean {
+    return this.#failsafe !== undefined;
+  }
+
+  get failsafeReason(): FailsafeReason | undefined {
+    return this.#failsafe;
+  }
+
+  get fenceCount(): number {
+    return this.resources.fences.length;
+  }
+
+  /** The engine has something to do that `runSlice` would do. */
+  get hasWork(): boolean {
+    return this.#active && this.#failsafe === undefined && this.submission.hasWork;
+  }
+
+  activate(): void {
+    this.#active = true;
+  }
+
+  /** Stops scheduling. Work that is queued stays queued. */
+  deactivate(): void {
+    this.#active = false;
+  }
+
+  /** Executes pending commands, at most about `budget`. */
+  runSlice(budget: number): void {
+    if (this.hasWork) this.submission.runSlice(budget);
+  }
+
+  /** Raises the vertical blanks that are due: at most one for each pipe and call. */
+  tick(): void {
+    if (!this.#active || this.#failsafe !== undefined) return;
+    for (let pipe = 0; pipe < PIPES; pipe++) {
+      if (!pipeEnabled(this, pipe)) continue;
+      const frame = Math.floor(frames(this.#now()));
+      if (frame === this.#lastFrame[pipe]) continue;
+      this.#lastFrame[pipe] = frame;
+      this.interrupts.raise(VBLANKS[pipe] as GvtEvent);
+    }
+  }
+
+  /** What the first enabled primary plane shows, or undefined when none is enabled or its parameters make no picture. */
+  queryPlane(): Picture | undefined {
+    for (const pipe of [0, 1, 2] as const) {
+      const plane = decodePrimaryPlane(this.registers, this.ggtt, pipe);
+      if (plane !== undefined) return renderPlane(plane, this.ggtt);
+    }
+    return undefined;
+  }
+
+  /** Device-model reset: everything as after creation; the vGPU stays attached and active. */
+  reset(): void {
+    this.#stopEngines();
+    this.pageTrack.clear();
+    this.ggtt.reset();
+    this.registers.restore();
+    populatePvinfo(this.registers, this.resources);
+    this.config.reset();
+    this.#failsafe = undefined;
+    this.pvNotified = false;
+  }
+
+  /** Gives back what it holds of the hypervisor, before detach. Never throws. */
+  release(): void {
+    this.#active = false;
+    this.#stopEngines();
+    this.pageTrack.clear();
+    this.ggtt.reset();
+    this.config.reset();
+  }
+
+  // --- RegisterContext --------------------------------------------------------------------------------------------
+
+  ownsGgttAddress(address: number): boolean {
+    return this.ggtt.owns(address);
+  }
+
+  now(): number {
+    return this.#now();
+  }
+
+  /** Registers and GGTT become plain memory and nothing runs any more; the first reason stays. */
+  enterFailsafe(reason: FailsafeReason): void {
+    if (this.#failsafe !== undefined) return;
+    this.#failsafe = reason;
+    this.#onFailsafe(this, reason);
+  }
+
+  resetEngines(mask: number): void {
+    this.submission.reset(mask & ALL_ENGINES);
+  }
+
+  resetGt(): void {
+    this.#stopEngines();
+    this.registers.restore(GT_RESET_END);
+    populatePvinfo(this.registers, this.resources);
+  }
+
+  displayReady(ready: boolean): void {
+    this.#onDisplayReady(this, ready);
+  }
+
+  #stopEngines(): void {
+    this.submission.reset(ALL_ENGINES);
+    for (const { id } of ENGINES) this.submission.setEnabled(id, false);
+  }
+}
