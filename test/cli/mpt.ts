@@ -12,11 +12,17 @@ export interface Outcome {
 
 const TIMEOUT_MS = 60_000;
 
-export function mpt(...args: string[]): Outcome {
+export const mpt = (...args: string[]): Outcome => run(args, {});
+
+/** The same as an unprivileged user: with uid 65534 when the tests run as root. */
+export const mptAsNobody = (...args: string[]): Outcome => run(args, process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {});
+
+function run(args: string[], identity: { uid?: number; gid?: number }): Outcome {
   const { status, stdout, stderr } = spawnSync(process.execPath, [MPT, ...args], {
     encoding: 'utf8',
     timeout: TIMEOUT_MS,
     maxBuffer: 64 << 20,
+    ...identity,
   });
   return { code: status, stdout, stderr };
 }
@@ -39,8 +45,8 @@ export function noNamespaces(): string | undefined {
   return status === 0 ? undefined : 'mount namespaces need root';
 }
 
-/** Starts the command and sends `signal` after `afterMs`; `ms` is the time from the signal to the end. */
-export function mptInterrupted(signal: NodeJS.Signals, afterMs: number, ...args: string[]): Promise<Outcome & { readonly ms: number }> {
+/** Starts the command and sends `signal` when it first writes to stdout; `ms` is the time from the signal to the end. */
+export function mptInterrupted(signal: NodeJS.Signals, ...args: string[]): Promise<Outcome & { readonly ms: number }> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [MPT, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     let stdout = '';
@@ -48,19 +54,17 @@ export function mptInterrupted(signal: NodeJS.Signals, afterMs: number, ...args:
     let sent = 0;
     child.stdout.on('data', (chunk) => {
       stdout += chunk;
+      if (sent !== 0) return;
+      sent = performance.now();
+      child.kill(signal);
     });
     child.stderr.on('data', (chunk) => {
       stderr += chunk;
     });
-    const timer = setTimeout(() => {
-      sent = performance.now();
-      child.kill(signal);
-    }, afterMs);
     const deadline = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
     child.on('close', (code) => {
-      clearTimeout(timer);
       clearTimeout(deadline);
-      resolve({ code, stdout, stderr, ms: sent === 0 ? 0 : performance.now() - sent });
+      resolve({ code, stdout, stderr, ms: performance.now() - sent });
     });
   });
 }

@@ -29,14 +29,14 @@ export async function runCommand(options: RunOptions): Promise<number> {
   });
   const { name } = selection.backend;
   if (config.picture !== undefined) checkWritable(config.picture, 'picture');
-  if (options.json !== true) print(`backend ${name} (${selection.reason})`);
   const input: RunInput = {
     backend: name,
     options: config.backend === name ? (config.options ?? {}) : {},
     ramMiB: config.ramMiB ?? DEFAULTS.ramMiB,
     type: config.type ?? DEFAULTS.type,
   };
-  const output = await runOnDeviceThread(input);
+  const announce = options.json === true ? undefined : `backend ${name} (${selection.reason})`;
+  const output = await runOnDeviceThread(input, announce);
   // The encoder is loaded only for runs that keep the picture.
   const picture = config.picture === undefined ? null : (await import('../picture.js')).writePicture(config.picture, output.picture);
   const ms = Math.round(performance.now() - started);
@@ -68,14 +68,18 @@ async function mergeConfig(options: RunOptions): Promise<Config> {
   return config;
 }
 
-async function runOnDeviceThread(input: RunInput): Promise<RunOutput> {
+async function runOnDeviceThread(input: RunInput, announce: string | undefined): Promise<RunOutput> {
   const progress = new Progress();
   const thread = new DeviceThread<RunOutput>(new URL('../../jobs/run.js', import.meta.url), input);
   thread.on('progress', (text) => progress.show(text));
   try {
     return await interruptible(
       () => void thread.stop(),
-      () => thread.result,
+      () => {
+        // Said only now, when a signal is already handled.
+        if (announce !== undefined) print(announce);
+        return thread.result;
+      },
     );
   } finally {
     progress.clear();
