@@ -23,4 +23,3 @@ export class AccessList {
     this.length = i + 1;
   }
 }
-

@@ -13,8 +13,8 @@
 import { PAGE_SIZE } from '../../core/addresses.js';
 import { IoKind, type IoRequest } from '../../core/io-request.js';
 import { LAPIC_BASE } from './abi.js';
-import { type AddressSpace, type Mapping, PageFlag } from './address-space.js';
 import { AccessList } from './access-list.js';
+import { type AddressSpace, type Mapping, PageFlag } from './address-space.js';
 import type { Attention } from './attention.js';
 import type { Lapic } from './lapic.js';
 

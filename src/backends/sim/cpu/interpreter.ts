@@ -3,8 +3,8 @@
 import { SUSPENDED } from '../bus.js';
 import { type Cpu, GUEST_EXCEPTION, SEG, VECTOR } from './cpu.js';
 import type { Handler } from './forms.js';
-import { enterTwoByteOpcodes } from './opcodes-0f.js';
 import { enterOneByteOpcodes } from './opcodes.js';
+import { enterTwoByteOpcodes } from './opcodes-0f.js';
 import { deliver, takeInterrupts } from './system.js';
 import { HANDLERS, HAS_MODRM } from './table.js';
 
