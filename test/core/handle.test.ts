@@ -124,7 +124,13 @@ t.test('page track is idempotent and bounded; sync reports tracked frames only',
 
   const reported: number[] = [];
   const sync = new FakeBackend({ ...EVERYTHING, pageTrack: 'sync' });
-  sync.hostInit({ ...NULL_GVT_OPS, pageWritten: (_, gfn) => (reported.push(gfn), Status.OK) });
+  sync.hostInit({
+    ...NULL_GVT_OPS,
+    pageWritten: (_, gfn) => {
+      reported.push(gfn);
+      return Status.OK;
+    },
+  });
   const tracker = sync.attachVgpu({ id: VgpuId(1), vmId: VM, bdf: Bdf(0x10) }) as FakeHandle;
   tracker.written = [4];
   t.equal(tracker.syncPageTrack(), 0, 'nothing tracked');

@@ -169,7 +169,14 @@ t.test('every handle operation after detach, after the VM went, after close', as
     ['DETACHED', (_, handle) => handle.detachVgpu(), 'detach'],
     ['VM_GONE', (backend) => backend.killVm(VmId(1)), 'VM gone'],
     ['DETACHED', (backend) => backend.close(), 'close'],
-    ['DETACHED', (backend, handle) => (backend.killVm(VmId(1)), handle.detachVgpu()), 'VM gone, then detach'],
+    [
+      'DETACHED',
+      (backend, handle) => {
+        backend.killVm(VmId(1));
+        handle.detachVgpu();
+      },
+      'VM gone, then detach',
+    ],
   ];
   for (const [code, end, what] of ends) {
     const { backend, handle } = attached();

@@ -73,6 +73,7 @@ t.test('BAR sizing', async (t) => {
   const sizeOf = (offset: number): [number, number] => {
     const old = [configRead(offset, 4), configRead(offset + 4, 4)] as const;
     configWrite(offset, 4, 0xffff_ffff);
+    t.equal(backend.traps.size, 1, 'the size mask is no address');
     configWrite(offset + 4, 4, 0xffff_ffff);
     const answer: [number, number] = [configRead(offset, 4), configRead(offset + 4, 4)];
     t.equal(backend.traps.size, 1, 'a BAR that is being sized decodes nothing');

@@ -273,7 +273,9 @@ t.test('reset and more pages than the cache keeps', async (t) => {
   const { map, vgpu, backend, gvt, write64, read64 } = fixture({ type: 'GVTg_V4_4' });
   for (let i = 0; i < 17_000; i++) map(APERTURE + i * PAGE, i % 2048);
   t.equal(vgpu.ggtt.mappedPages, 17_000);
+  const first = vgpu.ggtt.page(APERTURE);
   for (let i = 0; i < 17_000; i++) if (vgpu.ggtt.page(APERTURE + i * PAGE)?.bytes.byteOffset !== (i % 2048) * PAGE) t.fail(`page ${i}`);
+  t.not(vgpu.ggtt.page(APERTURE), first, 'views are not kept without bound');
   t.equal(backend.mapped.size, 2048);
   write64(entry(APERTURE + 20_000 * PAGE), 0x5000, 0);
   gvt.reset(vgpu);

@@ -45,7 +45,10 @@ t.test('the register engine', async (t) => {
   t.equal(read(0x100), 0x1234_0000);
   write(0x100, 0xffff_ffff);
   t.equal(read(0x100), 0x1034_ff00, 'writable bits stored, clearable bits cleared, others kept');
-  write(0x101, 0x12, 1);
+  file.set(0x100, 0x1f34_ff00);
+  write(0x101, 0xffff_ff12, 1);
+  t.equal(read(0x100), 0x1f34_1200, 'bytes beyond the access do nothing');
+  write(0x103, 0xff, 1);
   t.equal(read(0x100), 0x1034_1200, 'one byte');
   write(0x102, 0x1000, 2);
   t.equal(read(0x100), 0x1034_1200, 'a halfword that enables nothing');

@@ -93,6 +93,20 @@ t.test('resources are disjoint, exhausted with an error, and given back exactly'
   for (let i = 0; i < 7; i++) many.createVgpu({ type: 'GVTg_V4_8', vmId: VM, bdf: device(i) });
   t.throws(() => many.createVgpu({ type: 'GVTg_V4_8', vmId: VM, bdf: device(9) }), { code: 'NO_SPACE' });
   t.equal(many.availableInstances('GVTg_V4_8'), 0);
+
+  // What a refused creation took before it was refused is given back: the reason stays the same however often it is tried.
+  for (const [type, fences, fit, lacks] of [
+    ['GVTg_V4_4', 32, 5, 'hidden memory'],
+    ['GVTg_V4_8', 12, 2, 'fences'],
+  ] as const) {
+    const tight = new Gvt(new MemoryBackend(), { aperture: GIB, fences });
+    for (let i = 0; i < fit; i++) tight.createVgpu({ type, vmId: VM, bdf: device(i) });
+    for (let i = 0; i < 20; i++)
+      t.throws(() => tight.createVgpu({ type, vmId: VM, bdf: device(9) }), {
+        code: 'NO_SPACE',
+        message: new RegExp(`not enough ${lacks}`),
+      });
+  }
 });
 
 t.test('a creation that fails keeps nothing', async (t) => {

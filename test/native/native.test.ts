@@ -96,10 +96,12 @@ t.test('OwnedMapping: its memory is the kernel’s, its failures are typed', asy
     { errno: EBADF, size: SIZE },
   );
   refused(t, 'HYPERVISOR', () => OwnedMapping.anonymous(sys, 0, 'no bytes'));
+  spy.failNext('mmap', ENOMEM);
   t.match(
-    refused(t, 'NO_MEMORY', () => OwnedMapping.anonymous(sys, 2 ** 50, 'too much')),
-    { errno: ENOMEM },
+    refused(t, 'NO_MEMORY', () => OwnedMapping.anonymous(spy, SIZE, 'too much')),
+    { errno: ENOMEM, size: SIZE },
   );
+  t.equal(spy.mapped.size, 0);
 });
 
 t.test('a view that outlives its mapping is empty', async (t) => {

@@ -41,8 +41,6 @@ interface Field {
   readonly value?: number;
   /** Bits that a write stores; default none. */
   readonly writable?: number;
-  /** Bits that a 1 clears. */
-  readonly clearable?: number;
 }
 
 /** The declared fields; header bytes that are not listed read 0 and keep it. BARs are in bars.ts. */
@@ -50,7 +48,8 @@ const FIELDS: readonly Field[] = [
   { name: 'vendor id', offset: 0x00, bytes: 2, value: PCI_IDENTITY.vendor },
   { name: 'device id', offset: 0x02, bytes: 2, value: PCI_IDENTITY.device },
   { name: 'command', offset: CFG.COMMAND, bytes: 2, writable: 0x07ff },
-  { name: 'status', offset: CFG.STATUS, bytes: 2, value: STATUS_CAPABILITIES, clearable: 0xf900 },
+  // The error bits, which a 1 would clear, are never set: nothing to write.
+  { name: 'status', offset: CFG.STATUS, bytes: 2, value: STATUS_CAPABILITIES },
   { name: 'revision', offset: 0x08, bytes: 1, value: PCI_IDENTITY.revision },
   { name: 'interface', offset: 0x09, bytes: 1, value: PCI_IDENTITY.classCode & 0xff },
   { name: 'class', offset: 0x0a, bytes: 2, value: PCI_IDENTITY.classCode >>> 8 },
@@ -85,12 +84,10 @@ const WHOLE_DWORDS: readonly (readonly [number, number])[] = [
 
 const initial = new Uint8Array(CONFIG_SIZE);
 const writable = new Uint8Array(CONFIG_SIZE).fill(0xff, DEVICE_SPECIFIC);
-const clearable = new Uint8Array(CONFIG_SIZE);
 for (const field of FIELDS)
   for (let i = 0; i < field.bytes; i++) {
     initial[field.offset + i] = (field.value ?? 0) >>> (8 * i);
     writable[field.offset + i] = (field.writable ?? 0) >>> (8 * i);
-    clearable[field.offset + i] = (field.clearable ?? 0) >>> (8 * i);
   }
 
 export class PciConfig implements MsiCapability {
@@ -174,7 +171,7 @@ export class PciConfig implements MsiCapability {
   #writeByte(offset: number, value: number): void {
     const old = this.#bytes[offset] as number;
     const enabled = writable[offset] as number;
-    this.#bytes[offset] = ((old & ~enabled) | (value & enabled)) & ~(value & (clearable[offset] as number));
+    this.#bytes[offset] = (old & ~enabled) | (value & enabled);
   }
 }
 
