@@ -79,7 +79,11 @@ export abstract class MptHandle implements MptVgpuOps {
       if (pvmmio !== undefined) attempt(() => this.doSetPvmmio(pvmmio.start, pvmmio.end, false));
       for (const { start, end } of [...this.#traps]) attempt(() => this.doSetTrapArea(start as Gpa, end as Gpa, false));
       for (const { start, end, value } of [...this.#maps]) attempt(() => this.doMapGfnToMfn(start as Gfn, value, end - start + 1, false));
-      for (const gfn of this.#tracked) attempt(() => this.doDisablePageTrack(gfn as Gfn));
+      for (const gfn of [...this.#tracked]) {
+        attempt(() => this.doDisablePageTrack(gfn as Gfn));
+        // One by one: a backend decides by what is still tracked.
+        this.#tracked.delete(gfn);
+      }
       attempt(() => this.#dma.clear());
     }
     this.#state = DETACHED;

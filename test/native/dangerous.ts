@@ -2,6 +2,7 @@
  * Program of native.test.ts: does what would end the process if mappings or signals were handled wrongly. Argument: the
  * name of a scenario. Prints `done` at the end of it.
  */
+import { setFlagsFromString } from 'node:v8';
 import { isMainThread, Worker } from 'node:worker_threads';
 import { MptError } from '../../src/core/errors.js';
 import { libcSyscalls } from '../../src/native/libc.js';
@@ -80,6 +81,30 @@ const SCENARIOS: Readonly<Record<string, () => void | Promise<void>>> = {
     const worker = new Worker(new URL(import.meta.url), { argv: ['views'] });
     const code = await new Promise((resolve) => worker.on('exit', resolve));
     if (code !== 0) throw new Error(`the worker ended with ${code}`);
+  },
+  'close after garbage collection': () => {
+    // V8 drops the code of functions that were not called for some collections and compiles them again when they are.
+    setFlagsFromString('--stress-flush-code');
+    const mapping = OwnedMapping.anonymous(libcSyscalls, SIZE, 'a test');
+    const words = new Uint32Array(mapping.buffer);
+    OwnedMapping.anonymous(libcSyscalls, SIZE, 'a test').close();
+    for (let i = 0; i < 10; i++) globalThis.gc?.();
+    mapping.close();
+    if (words.length !== 0) throw new Error('a view outlived its memory');
+  },
+  'many threads start at once': async () => {
+    if (!isMainThread) {
+      const mapping = OwnedMapping.anonymous(libcSyscalls, 4096, 'a test');
+      mapping.close();
+      return;
+    }
+    const start = (): Promise<number> =>
+      new Promise((resolve, reject) => {
+        const worker = new Worker(new URL(import.meta.url), { argv: ['many threads start at once'] });
+        worker.on('error', reject);
+        worker.on('exit', resolve);
+      });
+    for (let round = 0; round < 4; round++) await Promise.all(Array.from({ length: 8 }, start));
   },
   'too large': () => {
     // More than one ArrayBuffer holds on any Node, but address space for it there is.

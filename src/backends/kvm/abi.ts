@@ -26,7 +26,13 @@ export const KVM_IOCTL = {
   KVM_GET_SREGS: 0x8138_ae83,
   KVM_SET_SREGS: 0x4138_ae84,
   KVM_SET_SIGNAL_MASK: 0x4004_ae8b,
+  KVM_GET_LAPIC: 0x8400_ae8e,
+  KVM_SET_LAPIC: 0x4400_ae8f,
   KVM_SET_CPUID2: 0x4008_ae90,
+  KVM_GET_MP_STATE: 0x8004_ae98,
+  KVM_SET_MP_STATE: 0x4004_ae99,
+  KVM_GET_VCPU_EVENTS: 0x8040_ae9f,
+  KVM_SET_VCPU_EVENTS: 0x4040_aea0,
 } as const;
 
 export const KVM_CONST = {
@@ -80,6 +86,9 @@ export const KVM_STRUCT = {
   kvm_cpuid_entry2: { size: 40 },
   kvm_regs: { size: 144, rip: 128, rflags: 136 },
   kvm_sregs: { size: 312, cs: 0 },
+  kvm_lapic_state: { size: 1024 },
+  kvm_mp_state: { size: 4 },
+  kvm_vcpu_events: { size: 64 },
   kvm_segment: { size: 24, base: 0, selector: 12 },
   kvm_run: {
     size: 2352,

@@ -66,7 +66,7 @@ export class KvmBackend extends MptBackend implements KvmVmOwner {
   }
 
   protected override doFromVirtToMfn(hva: Hva): Mfn {
-    if (!this.ownsHostMemory(hva, 1))
+    if (!this.coversHostPages(hva, 1) && ![...this.#vms.values()].some((vm) => vm.coversHva(hva, 1)))
       throw new MptError('INVALID_ADDRESS', 'the address is neither guest RAM nor host pages of this backend', { address: hva });
     return Mfn(Math.floor(hva / PAGE_SIZE));
   }
@@ -83,13 +83,9 @@ export class KvmBackend extends MptBackend implements KvmVmOwner {
     return machine;
   }
 
-  /** True when [hva, hva + length) is guest RAM of one region or host pages: what may be mapped into a guest. */
-  ownsHostMemory(hva: number, length: number): boolean {
+  /** True when host pages of this backend cover [hva, hva + length). */
+  coversHostPages(hva: number, length: number): boolean {
     for (const pages of this.#hostPages) if (hva >= pages.hva && hva + length <= pages.hva + pages.count * PAGE_SIZE) return true;
-    for (const vm of this.#vms.values()) {
-      const region = vm.regionAtHva(hva);
-      if (region !== undefined && hva + length <= region.hva + region.size) return true;
-    }
     return false;
   }
 
@@ -205,9 +201,13 @@ export class KvmHandle extends MptHandle {
       return;
     }
     const hva = Hva(mfn * PAGE_SIZE);
-    // KVM would map any memory of this process: a forged frame must not give the guest our heap.
-    if (!this.#kvm.ownsHostMemory(hva, nr * PAGE_SIZE))
-      throw new MptError('INVALID_ADDRESS', 'the frames are neither guest RAM nor host pages of this backend', { address: mfn, size: nr });
+    // KVM would map any memory of this process: a forged frame must not give the guest our heap, nor another VM's RAM,
+    // which goes away with that VM.
+    if (!this.#kvm.coversHostPages(hva, nr * PAGE_SIZE) && !this.#vm.coversHva(hva, nr * PAGE_SIZE))
+      throw new MptError('INVALID_ADDRESS', 'the frames are neither RAM of this VM nor host pages of this backend', {
+        address: mfn,
+        size: nr,
+      });
     this.#vm.slots.add(gfn, nr, hva);
   }
 

@@ -28,10 +28,16 @@ export class KvmIrq {
   readonly #msi = new DataView(new ArrayBuffer(MSI.size));
   readonly #msiBytes = new Uint8Array(this.#msi.buffer);
   readonly #routes = new Map<number, Route>();
+  #closed = false;
 
   constructor(sys: Syscalls, vmFd: number) {
     this.#sys = sys;
     this.#vm = vmFd;
+  }
+
+  /** The VM closes: its descriptor may soon be another's, so what is armed only closes its eventfd later. */
+  close(): void {
+    this.#closed = true;
   }
 
   /** KVM_SIGNAL_MSI. A guest that blocks the message (its APIC is off) is no error. */
@@ -57,6 +63,7 @@ export class KvmIrq {
       throw error;
     }
     return new ArmedMsi(this.#sys, event, address, data, () => {
+      if (this.#closed) return;
       this.#irqfd(event.fd, gsi, IRQFD_DEASSIGN);
       this.#routes.delete(gsi);
       this.#setRoutes();

@@ -67,6 +67,8 @@ export function probeKvm(sys: Syscalls, device = DEFAULT_DEVICE, pageTrack?: Pag
     for (const name of REQUIRED)
       if (sys.ioctl(fd, KVM_IOCTL.KVM_CHECK_EXTENSION, KVM_CONST[name]) <= 0)
         return { available: false, reason: `the kernel's KVM lacks ${name}` };
+    if (pageTrack === 'trap' && sys.ioctl(fd, KVM_IOCTL.KVM_CHECK_EXTENSION, KVM_CONST.KVM_CAP_READONLY_MEM) <= 0)
+      return { available: false, reason: "the kernel's KVM lacks KVM_CAP_READONLY_MEM, which page track by trap needs; use sync" };
     const { capabilities } = kvmFeatures(sys, fd, pageTrack);
     return { available: true, reason: `${device} answers`, version: `KVM API ${version}`, capabilities };
   } finally {

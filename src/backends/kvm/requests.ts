@@ -45,6 +45,7 @@ export class KvmRequests implements RequestSource {
   #dataAt = 0;
   #delivered = false;
   #armedMs = 0;
+  #closed = false;
 
   constructor(context: ExitContext) {
     this.#c = context;
@@ -68,7 +69,19 @@ export class KvmRequests implements RequestSource {
     return this.#delivered;
   }
 
+  /** A new boot: what is left of the last exit belongs to the guest that was. */
+  restart(): void {
+    this.#done = 0;
+    this.#total = 0;
+  }
+
+  /** The machine closes: its memory and descriptors go, and must not be reached through a request that was kept. */
+  close(): void {
+    this.#closed = true;
+  }
+
   next(timeoutMs = 0): IoRequest | undefined {
+    this.#checkOpen('next');
     if (this.#delivered) throw new MptError('INTERNAL', 'the previous access was not completed', { op: 'next' });
     // A periodic kick is left armed between calls: re-arming costs two system calls on every access.
     if (timeoutMs !== this.#armedMs) {
@@ -77,12 +90,12 @@ export class KvmRequests implements RequestSource {
       this.#armedMs = timeoutMs;
     }
     for (;;) {
+      if (Atomics.load(this.#c.stopFlag, 0) !== 0) return undefined;
       if (this.#done < this.#total) {
         const request = this.#exit === KVM_CONST.KVM_EXIT_MMIO ? this.#mmioPiece() : this.#pioElement();
         if (request !== undefined) return request;
         continue;
       }
-      if (Atomics.load(this.#c.stopFlag, 0) !== 0) return undefined;
       const result = this.#c.sys.ioctl(this.#c.vcpuFd, KVM_IOCTL.KVM_RUN, 0);
       if (result < 0) {
         if (result !== -EINTR && result !== -EAGAIN) throw new MptError('HYPERVISOR', 'KVM_RUN failed', { op: 'next', errno: -result });
@@ -96,6 +109,7 @@ export class KvmRequests implements RequestSource {
   }
 
   complete(request: IoRequest): void {
+    this.#checkOpen('complete');
     if (!this.#delivered || request !== this.#request) throw new MptError('INTERNAL', 'no such access is pending', { op: 'complete' });
     this.#delivered = false;
     if (request.write) return;
@@ -114,6 +128,10 @@ export class KvmRequests implements RequestSource {
         this.#run.setUint32(this.#dataAt, low, true);
         this.#run.setUint32(this.#dataAt + 4, high, true);
     }
+  }
+
+  #checkOpen(op: string): void {
+    if (this.#closed) throw new MptError('CLOSED', 'the machine is closed', { op });
   }
 
   /** Takes up a new exit. */
