@@ -13,7 +13,7 @@ export { type AttachOptions, type BackendFactory, CaseContext, type OpenOptions 
 export { CheckFailed, type ErrorFields, equal, ok, pattern, refuses, sameBytes } from './expect.js';
 export { HOLE, RAM_HIGH, RAM_ISLAND, RAM_LAYOUT, RAM_LOW, RAM_NEXT } from './layout.js';
 export { type Access, Recorder } from './recorder.js';
-export { reportAsJson, REPORTERS, type ReporterName, tapLine, reportAsTap } from './reporters.js';
+export { REPORTERS, type ReporterName, reportAsJson, reportAsTap, tapLine } from './reporters.js';
 export {
   type BackendFacts,
   type CaseResult,

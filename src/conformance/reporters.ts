@@ -2,11 +2,11 @@
 import type { CaseResult, ConformanceReport } from './run.js';
 
 /** `#` begins a directive in TAP and `\` escapes it. */
-const escape = (text: string): string => text.replaceAll('\\', '\\\\').replaceAll('#', '\\#');
+const escapeTap = (text: string): string => text.replaceAll('\\', '\\\\').replaceAll('#', '\\#');
 
 /** One case as a TAP 14 test line, with the reason of a failure as diagnostics below it. */
 export function tapLine({ id, status, reason, ms }: CaseResult, number: number): string {
-  if (status === 'skip') return `ok ${number} - ${id} # SKIP ${escape(reason)}\n`;
+  if (status === 'skip') return `ok ${number} - ${id} # SKIP ${escapeTap(reason)}\n`;
   const time = ` # time=${ms}ms`;
   if (status === 'pass') return `ok ${number} - ${id}${time}\n`;
   return `not ok ${number} - ${id}${time}\n  ---\n  message: ${JSON.stringify(reason)}\n  ...\n`;
@@ -14,7 +14,7 @@ export function tapLine({ id, status, reason, ms }: CaseResult, number: number):
 
 /** The report as TAP 14. */
 export function reportAsTap({ backend, version, cases, totals }: ConformanceReport): string {
-  const head = `TAP version 14\n# ${escape(`${backend} ${version}`.trim())}\n1..${cases.length}\n`;
+  const head = `TAP version 14\n# ${escapeTap(`${backend} ${version}`.trim())}\n1..${cases.length}\n`;
   const lines = cases.map((result, index) => tapLine(result, index + 1)).join('');
   return `${head}${lines}# pass ${totals.pass}\n# fail ${totals.fail}\n# skip ${totals.skip}\n`;
 }

@@ -85,14 +85,14 @@ export class MptError extends Error {
 
   /** Plain fields for `--json` and for crossing threads. */
   toJSON(): Record<string, unknown> {
-    const { code, message, op, backend, errno, address, size, limit, hint } = this;
-    return { code, message, op, backend, errno, address, size, limit, hint };
+    const { code, message, text, op, backend, errno, address, size, limit, hint } = this;
+    return { code, message, text, op, backend, errno, address, size, limit, hint };
   }
 
   /** Rebuilds an error that crossed a thread as `toJSON()`. The message is kept as it was composed there. */
   static fromJSON(fields: Record<string, unknown>): MptError {
-    const { code, message, ...details } = fields as unknown as MptErrorDetails & { code: ErrorCode; message: string };
-    const error = new MptError(code, '', details);
+    const { code, message, text, ...details } = fields as unknown as MptErrorDetails & { code: ErrorCode; message: string; text: string };
+    const error = new MptError(code, text, details);
     error.message = message;
     return error;
   }
@@ -116,7 +116,9 @@ function oneLine(what: string, d: MptErrorDetails): string {
     place.length > 0 ? ` (${place.join(', ')})` : '',
     d.errno === undefined ? '' : `; errno ${errnoText(d.errno)}`,
     d.hint === undefined ? '' : `; ${d.hint}`,
-  ].join('');
+  ]
+    .join('')
+    .replace(/\s*[\r\n]+\s*/g, ' ');
 }
 
 /** Errno numbers of Linux that our calls return (asm-generic/errno-base.h, errno.h). */

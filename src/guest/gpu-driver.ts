@@ -62,6 +62,8 @@ export interface BarInfo {
 }
 
 export interface DeviceInfo {
+  /** `8086:1616`, as lspci prints it. */
+  readonly id: string;
   readonly vendor: number;
   readonly device: number;
   readonly bdf: string;
@@ -106,7 +108,8 @@ export class GpuDriver {
     this.#config(CFG.COMMAND, 2, COMMAND_MEMORY_MASTER);
     const pvinfo = this.#readPvinfo();
     this.#programMsi();
-    return { vendor, device, bdf: `00:${(found.at >> 3).toString(16).padStart(2, '0')}.0`, bar0, bar2, ...pvinfo };
+    const id = [vendor, device].map((word) => word.toString(16).padStart(4, '0')).join(':');
+    return { id, vendor, device, bdf: `00:${(found.at >> 3).toString(16).padStart(2, '0')}.0`, bar0, bar2, ...pvinfo };
   }
 
   /** Fills the GGTT, sets up the status page, interrupts and execlist mode of the blitter. */

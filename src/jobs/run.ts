@@ -76,7 +76,7 @@ function drawTestCard(agent: GuestAgent, context: JobContext): { device: DeviceI
   agent.boot();
   const driver = new GpuDriver(agent, CARD_WIDTH, CARD_HEIGHT);
   const device = driver.probe();
-  context.progress(`found ${device.vendor.toString(16)}:${device.device.toString(16)} at ${device.bdf}, vGPU ${device.vgpuId}`);
+  context.progress(`found ${device.id} at ${device.bdf}, vGPU ${device.vgpuId}`);
   driver.start();
   for (const group of testCard()) {
     const fence = driver.draw(group);

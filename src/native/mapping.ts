@@ -5,6 +5,14 @@ import { detachArrayBuffer } from './detach.js';
 import { MAP, PROT, type Syscalls } from './syscalls.js';
 
 const ENOMEM = 12;
+/** Bytes that one ArrayBuffer over foreign memory may have: past it, koffi and Node 20 end the process. */
+export const MAPPING_MAX = 2 ** 32;
+
+/** @throws MptError LIMIT */
+function checkLength(length: number, what: string): number {
+  if (length > MAPPING_MAX) throw new MptError('LIMIT', `mapping ${what} failed: it is too large`, { size: length, limit: MAPPING_MAX });
+  return length;
+}
 
 export class OwnedMapping {
   readonly #sys: Syscalls;
@@ -24,12 +32,12 @@ export class OwnedMapping {
   /** Zeroed shared anonymous memory; pages are allocated at first touch. */
   static anonymous(sys: Syscalls, length: number, what: string): OwnedMapping {
     const flags = MAP.SHARED | MAP.ANONYMOUS | MAP.NORESERVE;
-    return new OwnedMapping(sys, sys.mmap(length, PROT.READ | PROT.WRITE, flags, -1, 0), length, what);
+    return new OwnedMapping(sys, sys.mmap(checkLength(length, what), PROT.READ | PROT.WRITE, flags, -1, 0), length, what);
   }
 
   /** The first `length` bytes of a file or device. */
   static file(sys: Syscalls, fd: number, length: number, what: string): OwnedMapping {
-    return new OwnedMapping(sys, sys.mmap(length, PROT.READ | PROT.WRITE, MAP.SHARED, fd, 0), length, what);
+    return new OwnedMapping(sys, sys.mmap(checkLength(length, what), PROT.READ | PROT.WRITE, MAP.SHARED, fd, 0), length, what);
   }
 
   get hva(): Hva {

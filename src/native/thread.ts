@@ -5,6 +5,7 @@
  * A signal sent at any moment therefore either ends the KVM_RUN in progress or makes the next one return at once: there
  * is no window in which it is lost, and no handler ever runs.
  */
+import { MptError } from '../core/errors.js';
 import type { StopToken } from '../core/machine.js';
 import { libcSyscalls } from './libc.js';
 import { SIG_BLOCK, SIG_SETMASK, SIGUSR2, type Syscalls, signalSet } from './syscalls.js';
@@ -16,6 +17,11 @@ export function stopThread(token: StopToken, sys: Syscalls = libcSyscalls): void
   Atomics.store(new Int32Array(token.flag), 0, 1);
   Atomics.notify(new Int32Array(token.flag), 0);
   if (token.tid !== 0) sys.tgkill(token.pid, token.tid, KICK_SIGNAL);
+}
+
+/** Throws the MptError of a failed call. */
+function required(result: number, what: string): void {
+  if (result < 0) throw new MptError('HYPERVISOR', `${what} failed`, { errno: -result });
 }
 
 /** Threads may hold several kicks (several VMs); the mask is restored when the last one goes. */
@@ -32,12 +38,16 @@ export class ThreadKick {
   #armed = false;
   #closed = false;
 
+  /** @throws MptError HYPERVISOR when the signal cannot be blocked or the process has no timer left */
   constructor(sys: Syscalls) {
     this.#sys = sys;
     this.tid = sys.gettid();
     this.pid = sys.getpid();
-    if (holders++ === 0) sys.sigmask(SIG_BLOCK, this.#set, savedMask);
+    if (holders === 0) required(sys.sigmask(SIG_BLOCK, this.#set, savedMask), 'blocking the kick signal');
     this.#timer = sys.timerCreate(KICK_SIGNAL, this.tid);
+    if (this.#timer < 0 && holders === 0) sys.sigmask(SIG_SETMASK, savedMask, new Uint8Array(128));
+    required(this.#timer, 'timer_create');
+    holders++;
   }
 
   /** The thread's signal mask from before the first kick object: what runs with the signal unblocked uses it. */
@@ -45,16 +55,10 @@ export class ThreadKick {
     return savedMask;
   }
 
-  /** True when timed kicks are possible; without them a wait ends only by an access or a stop. */
-  get timed(): boolean {
-    return this.#timer >= 0;
-  }
-
   /** Kicks the thread after `ms`, then every `ms` until `disarm()`: a kick between two waits is never the last. */
   arm(ms: number): void {
-    if (!this.timed) return;
     const ns = Math.max(1000, Math.round(ms * 1e6));
-    this.#sys.timerSet(this.#timer, ns, ns);
+    required(this.#sys.timerSet(this.#timer, ns, ns), 'timer_settime');
     this.#armed = true;
   }
 
@@ -72,7 +76,7 @@ export class ThreadKick {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.timed) this.#sys.timerDelete(this.#timer);
+    this.#sys.timerDelete(this.#timer);
     this.drain();
     if (--holders === 0) this.#sys.sigmask(SIG_SETMASK, savedMask, new Uint8Array(128));
   }

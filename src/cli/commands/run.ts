@@ -45,7 +45,7 @@ export async function runCommand(options: RunOptions): Promise<number> {
     printJson({ backend: name, device, exits, interrupts, workloads, commands, guestErrors, picture, ms });
     return EXIT.OK;
   }
-  print(`device  ${device.vendor.toString(16)}:${device.device.toString(16)} at ${device.bdf}, type ${device.type}, vGPU ${device.vgpuId}`);
+  print(`device  ${device.id} at ${device.bdf}, type ${device.type}, vGPU ${device.vgpuId}`);
   print(
     `exits   ${Object.entries(exits)
       .map(([kind, count]) => `${kind} ${count}`)

@@ -133,6 +133,7 @@ const ports: CaseSpec[] = ([1, 2, 4] as const).flatMap((size): CaseSpec[] => [
     name: `port-in-size-${size}`,
     rule: 'IN of 1, 2 or 4 bytes is one port read of that size, and the guest receives the value given.',
     run(ctx) {
+      ok(ctx.handle.attached, 'the vGPU is not attached');
       ctx.recorder.answer = { low: LOW, high: HIGH };
       equal(ctx.agent.portIn(FREE_PORT, size), low(size), 'value that the guest received');
       ctx.recorder.expectOne({ kind: 'pio', write: false, address: FREE_PORT, size, vgpu: 0 });

@@ -3,12 +3,13 @@
  * what is not declared answers UNSUPPORTED.
  */
 import { bdf, Gfn, Gpa, HUGE_PAGE_SIZE, type Mfn, PAGE_SIZE } from '../../core/addresses.js';
-import { type Capability, has } from '../../core/capabilities.js';
-import type { MptOperationName } from '../../core/mpt.js';
+import type { Capability } from '../../core/capabilities.js';
+import { MPT_OPERATIONS, type MptOperationName, OP_INDEX } from '../../core/mpt.js';
 import { type CaseSpec, type ConformanceCase, group } from '../case.js';
 import type { CaseContext } from '../context.js';
 import { equal, ok } from '../expect.js';
 import { firstFrame, HOLE, lastByte, MSI_ADDRESS, RAM_LAYOUT, SCRATCH_FRAME } from '../layout.js';
+import { HANDLE_CALLS } from './handle-calls.js';
 import { edidBlock } from './optional.js';
 
 interface Probe {
@@ -232,16 +233,35 @@ const declaration: CaseSpec[] = [
   },
   {
     name: 'calls-counted',
-    rule: 'Each call is counted under its operation, refused ones too.',
+    rule: 'Each call of a handle is counted once under its operation, refused ones too.',
+    operations: MPT_OPERATIONS.filter(({ on }) => on === 'handle').map(({ name }) => name),
     run(ctx) {
-      const { handle, backend } = ctx;
-      const counts = (): number => backend.calls.reduce((sum, count) => sum + count, 0);
-      const before = counts();
-      handle.gfnToMfn(frame);
-      ctx.refuses('NOT_RAM', 'gfn_to_mfn', () => handle.gfnToMfn(hole));
-      if (!has(backend.capabilities, 'dom0Ready')) ctx.refuses('UNSUPPORTED', 'dom0_ready', () => backend.dom0Ready());
-      else backend.dom0Ready();
-      equal(counts() - before, 3, 'calls counted');
+      const { calls } = ctx.backend;
+      ctx.handle.detachVgpu();
+      equal(calls[OP_INDEX.detach_vgpu], 1, 'count of detach_vgpu');
+      for (const [op, call] of HANDLE_CALLS) {
+        if (!(op in OP_INDEX)) continue;
+        const index = OP_INDEX[op as MptOperationName];
+        const before = calls[index] as number;
+        const all = calls.reduce((sum, count) => sum + count, 0);
+        ctx.refuses('DETACHED', op, () => call(ctx.handle));
+        equal((calls[index] as number) - before, 1, `calls counted of ${op}`);
+        equal(calls.reduce((sum, count) => sum + count, 0) - all, 1, `calls counted in all for ${op}`);
+      }
+    },
+  },
+  {
+    name: 'successful-calls-counted',
+    rule: 'Calls that succeed are counted as well.',
+    operations: ['host_init', 'attach_vgpu', 'read_gpa', 'write_gpa', 'gfn_to_mfn'],
+    run(ctx) {
+      ctx.poke(0, Uint8Array.of(1));
+      ctx.peek(0, 1);
+      ctx.handle.gfnToMfn(frame);
+      const { calls } = ctx.backend;
+      for (const op of ['host_init', 'attach_vgpu', 'read_gpa', 'write_gpa', 'gfn_to_mfn'] as const)
+        equal(calls[OP_INDEX[op]], 1, `calls of ${op}`);
+      equal(calls[OP_INDEX.host_exit], 0, 'calls of host_exit');
     },
   },
   {

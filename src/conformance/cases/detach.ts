@@ -121,6 +121,7 @@ const detach = group('detach', { operations: ['detach_vgpu'] }, [
       if (ctx.has('mapGfnToMfn') && ctx.has('hostPages')) handle.mapGfnToMfn(Gfn(HOLE.gpa / PAGE_SIZE + 1), ctx.hostPages(2).mfn, 2, true);
       if (ctx.has('vfioDevice')) handle.getVfioDevice();
       handle.detachVgpu();
+      equal(handle.trackedCount + handle.pinnedPages + handle.vfioReferences, 0, 'frames tracked, pages pinned and references held');
       agent.write(SCRATCH, 4, 7);
       equal(agent.read(SCRATCH, 4), 7, 'value in memory');
       ctx.recorder.expectNone('memory accesses do not exit');

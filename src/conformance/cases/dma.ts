@@ -2,7 +2,7 @@
 import { Gfn, PAGE_SIZE } from '../../core/addresses.js';
 import { BAD_FRAMES, type CaseSpec, type ConformanceCase, group } from '../case.js';
 import { equal, ok, pattern, refuses, sameBytes } from '../expect.js';
-import { HOLE, firstFrame, lastFrame, NAMED_REGIONS, RAM_HIGH, RAM_NEXT, SCRATCH, SCRATCH_FRAME } from '../layout.js';
+import { firstFrame, HOLE, lastFrame, NAMED_REGIONS, RAM_HIGH, RAM_NEXT, SCRATCH, SCRATCH_FRAME } from '../layout.js';
 import { at, map } from './dma-calls.js';
 
 const PAGE = Gfn(SCRATCH_FRAME);

@@ -239,6 +239,16 @@ const write = group('write-gpa', { operations: ['write_gpa', 'read_gpa'] }, [
     },
   },
   {
+    name: 'rest-of-source',
+    rule: 'write_gpa without a length writes the buffer from offset to its end.',
+    run(ctx) {
+      ctx.handle.writeGpa(Gpa(SCRATCH), pattern(16, 13), 11);
+      const expected = new Uint8Array(16);
+      expected.set(pattern(16, 13).subarray(11));
+      sameBytes(ctx.peek(SCRATCH, 16), expected, 'guest memory');
+    },
+  },
+  {
     name: 'regions-do-not-alias',
     rule: 'The same offset in different regions is different memory.',
     run(ctx) {

@@ -312,6 +312,22 @@ const limits: CaseSpec[] = [
     },
   },
   {
+    name: 'release-beside-mapped',
+    rule: 'Only the host pages that hold a mapped frame are BUSY: others are released while it is mapped.',
+    run(ctx) {
+      const pages = [ctx.hostPages(2), ctx.hostPages(2), ctx.hostPages(2)] as const;
+      ctx.handle.mapGfnToMfn(AT, pages[1].mfn, 1, true);
+      ctx.handle.mapGfnToMfn(Gfn(AT + 4), (pages[1].mfn + 1) as Mfn, 1, true);
+      pages[0].release();
+      pages[2].release();
+      refuses('BUSY', () => pages[1].release());
+      ctx.handle.mapGfnToMfn(Gfn(AT + 4), (pages[1].mfn + 1) as Mfn, 1, false);
+      refuses('BUSY', () => pages[1].release());
+      ctx.handle.mapGfnToMfn(AT, pages[1].mfn, 1, false);
+      pages[1].release();
+    },
+  },
+  {
     name: 'release-twice',
     rule: 'Releasing host pages again does nothing.',
     run(ctx) {

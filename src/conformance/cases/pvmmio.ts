@@ -1,11 +1,11 @@
 /** set_pvmmio (ACRN): a register file that the guest reads without exits. Layout: facts/gvt.md 1.3 #16 and 5.5. */
-import { Gpa, PAGE_SIZE } from '../../core/addresses.js';
+import { Gfn, Gpa, PAGE_SIZE } from '../../core/addresses.js';
 import type { HostPages } from '../../core/mpt.js';
 import type { MptHandle } from '../../core/mpt-handle.js';
 import { BAD_ADDRESSES, type CaseSpec, type ConformanceCase, group } from '../case.js';
 import type { CaseContext } from '../context.js';
 import { equal, pattern, word } from '../expect.js';
-import { HOLE, lastByte } from '../layout.js';
+import { HOLE, lastByte, SCRATCH, SCRATCH_FRAME, SECOND_BDF } from '../layout.js';
 
 /** BAR0: 16 MiB, the whole hole. */
 const BAR = HOLE.gpa;
@@ -111,6 +111,21 @@ const guest: CaseSpec[] = [
       turn(handle, true);
       equal(ctx.agent.read(BAR, 4), 0x3333_3333, 'register after switching on again');
       ctx.recorder.expectNone('the register file is mapped');
+    },
+  },
+  {
+    name: 'window-only',
+    rule: 'Tracked writes outside the window belong to the vGPU that tracks the frame.',
+    operations: ['set_pvmmio', 'enable_page_track'],
+    needs: ['setPvmmio', 'hostPages', 'setTrapArea', 'pageTrack'],
+    level: 'trap',
+    run(ctx) {
+      const { handle } = attach(ctx);
+      const second = ctx.attach({ id: 2, bdf: SECOND_BDF });
+      turn(handle, true);
+      second.enablePageTrack(Gfn(SCRATCH_FRAME));
+      ctx.agent.write(SCRATCH, 4, 1);
+      ctx.recorder.expectOne({ kind: 'wp', vgpu: 2, address: SCRATCH });
     },
   },
   {

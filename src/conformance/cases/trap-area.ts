@@ -110,6 +110,7 @@ const OVERLAPS: readonly (readonly [string, number, number])[] = [
 /** Areas that overlap RAM. */
 const RAM_OVERLAPS: readonly (readonly [string, number, number])[] = [
   ['inside', RAM_LOW.gpa + 0x20_0000, RAM_LOW.gpa + 0x20_0fff],
+  ['at-zero', 0, 0xff],
   ['last-byte', lastByte(RAM_NEXT), lastByte(RAM_NEXT)],
   ['begins-in', lastByte(RAM_NEXT), lastByte(RAM_NEXT) + 0x100],
   ['ends-in', RAM_ISLAND.gpa - 0x100, RAM_ISLAND.gpa],
