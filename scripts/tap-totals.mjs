@@ -3,12 +3,15 @@
  *
  *   node scripts/tap-totals.mjs [--failed N] [--skipped REASON] [--no-skip TEXT] FILE...
  *
- * Prints each failure and each skip with its reason, then `N passed, N failed, N skipped`, counted in assertions by tap's
+ * Prints the failures, the skips by their reason, then `N passed, N failed, N skipped`, counted in assertions by tap's
  * own closing summary. `--no-skip TEXT`: a skip whose reason contains TEXT counts as failed, in the file that follows.
  * `--failed N`, `--skipped REASON`: failures and a skip from elsewhere. Exit 1 when anything failed or nothing passed.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+
+/** Failures that are printed one by one. */
+const FAILURES_SHOWN = 100;
 
 const POINT = /^(\s*)(not ok|ok)(?: \d+)?(?: - (.*?))?(?: # (SKIP|TODO)\b ?(.*?))?(?: # time=\S+)?(?: \{)?$/;
 const SUMMARY = /^# \{ total: (\d+)(.*) \}$/;
@@ -53,29 +56,40 @@ export function readTap(text) {
 }
 
 function main(args) {
-  const totals = { passed: 0, failed: 0, skipped: 0 };
+  const totals = { passed: 0, failed: 0 };
+  const failures = [];
+  /** Reason to names. */
+  const skipped = new Map();
+  const skip = (reason, name) => skipped.set(reason, [...(skipped.get(reason) ?? []), name]);
   let forbidden;
   while (args.length > 0) {
     const arg = args.shift();
     if (arg === '--no-skip') forbidden = args.shift();
     else if (arg === '--failed') totals.failed += Number(args.shift());
-    else if (arg === '--skipped') {
-      console.log(`skipped: ${args.shift()}`);
-      totals.skipped++;
-    } else {
-      const { passed, failed, failures, skips } = readTap(existsSync(arg) ? readFileSync(arg, 'utf8') : '');
-      totals.passed += passed;
-      totals.failed += failed;
-      for (const name of failures) console.log(`failed: ${name}`);
-      for (const { name, reason } of skips) {
-        const refused = forbidden !== undefined && reason.includes(forbidden);
-        console.log(`${refused ? 'failed, must not be skipped here' : 'skipped'}: ${name} (${reason})`);
-        totals[refused ? 'failed' : 'skipped']++;
+    else if (arg === '--skipped') skip(args.shift(), '');
+    else {
+      const run = readTap(existsSync(arg) ? readFileSync(arg, 'utf8') : '');
+      totals.passed += run.passed;
+      totals.failed += run.failed;
+      failures.push(...run.failures);
+      for (const { name, reason } of run.skips) {
+        if (forbidden === undefined || !reason.includes(forbidden)) skip(reason, name);
+        else {
+          totals.failed++;
+          failures.push(`${name}, which must not be skipped here (${reason})`);
+        }
       }
       forbidden = undefined;
     }
   }
-  console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
+  for (const name of failures.slice(0, FAILURES_SHOWN)) console.log(`failed: ${name}`);
+  if (failures.length > FAILURES_SHOWN) console.log(`failed: ${failures.length - FAILURES_SHOWN} more`);
+  for (const [reason, [first, ...rest]] of skipped) {
+    const names = [first, rest.length > 0 ? `and ${rest.length} more` : ''].filter((text) => text !== '').join(' ');
+    console.log(`skipped: ${reason}${names === '' ? '' : ` [${names}]`}`);
+  }
+  const count = [...skipped.values()].reduce((sum, names) => sum + names.length, 0);
+  console.log(`${totals.passed} passed, ${totals.failed} failed, ${count} skipped`);
   return totals.failed > 0 || totals.passed === 0 ? 1 : 0;
 }
 

@@ -3,7 +3,7 @@
  * released when it ends.
  */
 import { type Bdf, Gpa, type Mfn, VgpuId } from '../core/addresses.js';
-import { type Capability, has } from '../core/capabilities.js';
+import { type Capability, has, type PageTrackLevel } from '../core/capabilities.js';
 import type { ErrorCode, MptError } from '../core/errors.js';
 import type { RamRegion } from '../core/guest-ram.js';
 import type { Machine } from '../core/machine.js';
@@ -19,6 +19,8 @@ import { Recorder } from './recorder.js';
 export interface OpenOptions {
   /** Limit of the pages that one vGPU pins for DMA. */
   readonly pinLimitPages?: number;
+  /** Level of page track, one of the factory's `pageTrackLevels`. */
+  readonly pageTrack?: PageTrackLevel;
 }
 
 /** How the suite gets a backend. */
@@ -27,6 +29,11 @@ export interface BackendFactory {
   open(options?: OpenOptions): MptBackend;
   /** True when `open` cannot honour `pinLimitPages`: the cases about it are skipped. */
   readonly noPinLimit?: boolean;
+  /**
+   * Levels that `open` can be asked for. Cases about one of them run at it, whatever level the backend has by default; a
+   * level that is neither listed nor the default is skipped.
+   */
+  readonly pageTrackLevels?: readonly PageTrackLevel[];
 }
 
 /** What `attach` may change. */

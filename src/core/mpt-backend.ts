@@ -6,8 +6,8 @@
 import { GPA_LIMIT, type Hva, type Mfn, type VgpuId, type VmId } from './addresses.js';
 import { type Capabilities, type Capability, has } from './capabilities.js';
 import { MptError, type MptErrorDetails } from './errors.js';
-import type { GvtOps } from './gvt-ops.js';
 import { checkRamLayout } from './guest-ram.js';
+import type { GvtOps } from './gvt-ops.js';
 import type { IoRequest } from './io-request.js';
 import type { Machine, MachineSpec } from './machine.js';
 import { type HostPages, MPT_OPERATIONS, type MptHostOps, type MptOperationName, OP_INDEX, type VgpuAttachment } from './mpt.js';

@@ -4,7 +4,7 @@
  * area and mapping overlaps, and release of everything at detach. A backend overrides the protected `do…` methods,
  * which receive arguments that were checked and are called only on real transitions.
  */
-import { type DmaAddress, type Gfn, GFN_LIMIT, type Gpa, GPA_LIMIT, HUGE_PAGE_SIZE, hex, type Mfn, PAGE_SIZE } from './addresses.js';
+import { type DmaAddress, GFN_LIMIT, type Gfn, GPA_LIMIT, type Gpa, HUGE_PAGE_SIZE, hex, type Mfn, PAGE_SIZE } from './addresses.js';
 import { DmaTable } from './dma-table.js';
 import { type ErrorCode, MptError, type MptErrorDetails } from './errors.js';
 import { IoKind, type IoRequest } from './io-request.js';

@@ -1,6 +1,7 @@
 /** The conformance suite as a job of the device thread. */
-import { findBackend } from '../backends/index.js';
+import { type BackendModule, findBackend } from '../backends/index.js';
 import { type ConformanceReport, runConformance } from '../conformance/index.js';
+import type { PageTrackLevel } from '../core/capabilities.js';
 import { MptError } from '../core/errors.js';
 import type { Job } from '../device-thread/protocol.js';
 
@@ -11,6 +12,12 @@ export interface ConformanceInput {
   readonly filter: string;
 }
 
+const LEVELS: readonly PageTrackLevel[] = ['trap', 'sync'];
+
+/** True when the backend has an option for the level of page track and this machine offers that level. */
+const canTrack = (backend: BackendModule, options: Record<string, unknown>, level: PageTrackLevel): boolean =>
+  'pageTrack' in backend.optionsSchema.properties && backend.probe({ ...options, pageTrack: level }).capabilities?.pageTrack === level;
+
 export const job: Job<ConformanceInput, ConformanceReport> = ({ backend: name, options, filter }, context) => {
   const backend = findBackend(name);
   const probe = backend.probe(options);
@@ -20,8 +27,9 @@ export const job: Job<ConformanceInput, ConformanceReport> = ({ backend: name, o
     name,
     version: probe.version ?? '',
     filter,
-    open: (extra: Record<string, unknown> = {}) => {
-      const opened = backend.open({ ...options, ...extra });
+    pageTrackLevels: options['pageTrack'] === undefined ? LEVELS.filter((level) => canTrack(backend, options, level)) : [],
+    open: (asked) => {
+      const opened = backend.open({ ...options, ...asked });
       opened.stopFlag = context.stopFlag;
       return opened;
     },

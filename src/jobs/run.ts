@@ -2,10 +2,11 @@
  * The main job, on the device thread: creates a VM with a vGPU, lets the guest agent drive the device until the test card
  * is drawn, and takes the picture that the vGPU's primary plane shows.
  */
+
+import { findBackend } from '../backends/index.js';
 import { MptError } from '../core/errors.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
 import { Gvt } from '../core/gvt/gvt.js';
-import { findBackend } from '../backends/index.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
 import { GuestAgent } from '../guest/agent.js';
 import { type DeviceInfo, GpuDriver, requiredRam } from '../guest/gpu-driver.js';

@@ -1,8 +1,8 @@
 /** The registry, the choice between backends, and `mpt backends`. */
 import t from 'tap';
 import { BACKENDS, type BackendModule, findBackend, selectBackend } from '../../src/backends/index.js';
-import { MptError } from '../../src/core/errors.js';
 import { configSchema } from '../../src/cli/config.js';
+import { MptError } from '../../src/core/errors.js';
 import { mpt } from './mpt.js';
 
 const fake = (name: string, kind: BackendModule['kind'], available: boolean): BackendModule => ({

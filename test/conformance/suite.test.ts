@@ -270,10 +270,10 @@ const BROKEN: readonly (readonly [string, string, (backend: MptBackend) => void]
     },
   ],
   [
-    'an error of two lines',
+    'an error that names neither operation nor backend',
     'mpt/host-exit/twice',
     (backend) => {
-      backend.error = (code, what, details) => new MptError(code, `${what}\nand more`, { backend: backend.name, ...details });
+      backend.error = (code, what) => new MptError(code, what);
     },
   ],
   [

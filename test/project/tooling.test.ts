@@ -38,16 +38,16 @@ t.test('failures are named and end with 1', (t) => {
 
 t.test('skips carry their reason, and some are not accepted', (t) => {
   const skipping = `t.test('on kvm', { skip: '/dev/kvm cannot be opened' }, () => {}); t.test('abi', { skip: 'no gcc' }, () => {}); t.ok(1);`;
-  t.same(totals('skipping', skipping), {
+  t.same(totals('skipping', `${skipping} t.test('layout', { skip: 'no gcc' }, () => {});`), {
     status: 0,
-    lines: ['skipped: on kvm (/dev/kvm cannot be opened)', 'skipped: abi (no gcc)', '1 passed, 0 failed, 2 skipped'],
+    lines: ['skipped: /dev/kvm cannot be opened [on kvm]', 'skipped: no gcc [abi and 1 more]', '1 passed, 0 failed, 3 skipped'],
   });
   t.same(totals('refused', skipping, '--no-skip', '/dev/kvm', '--skipped', 'a step (why)', '--failed', '2'), {
     status: 1,
     lines: [
+      'failed: on kvm, which must not be skipped here (/dev/kvm cannot be opened)',
       'skipped: a step (why)',
-      'failed, must not be skipped here: on kvm (/dev/kvm cannot be opened)',
-      'skipped: abi (no gcc)',
+      'skipped: no gcc [abi]',
       '1 passed, 3 failed, 2 skipped',
     ],
   });

@@ -1,6 +1,6 @@
 /** `mpt backends`: what is there, or why not. */
 import { BACKENDS } from '../../backends/index.js';
-import { has, type Capability } from '../../core/capabilities.js';
+import { type Capability, has } from '../../core/capabilities.js';
 import { EXIT } from '../exit-codes.js';
 import { print, printJson } from '../terminal.js';
 

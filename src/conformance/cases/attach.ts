@@ -148,6 +148,13 @@ export const ATTACH_CASES: readonly ConformanceCase[] = group('attach', { operat
       },
     }),
   ),
+  {
+    name: 'vgpu-id-last',
+    rule: 'vGPU number 65535 is accepted.',
+    run(ctx) {
+      equal(ctx.attach({ id: 0xffff }).vgpu.id, 0xffff, 'vGPU number');
+    },
+  },
   ...(
     [
       ['first', bdf(0, 0, 0)],

@@ -238,6 +238,33 @@ const write = group('write-gpa', { operations: ['write_gpa', 'read_gpa'] }, [
       sameBytes(ctx.peek(SCRATCH, 8), expected, 'guest memory');
     },
   },
+  ...(
+    [
+      ['page-from-larger-buffer', SCRATCH, 100, PAGE_SIZE],
+      ['part-of-page-sized-buffer', SCRATCH, 0, 100],
+      ['end-of-page-sized-buffer', SCRATCH, PAGE_SIZE - 8, 8],
+      ['crossing-from-offset', RAM_NEXT.gpa - 20, 7, 33],
+      ['crossing-pages-from-offset', RAM_NEXT.gpa - PAGE_SIZE, 9, 2 * PAGE_SIZE],
+    ] as const
+  ).map(
+    ([name, gpa, offset, length]): CaseSpec => ({
+      name,
+      rule: 'Exactly the asked part of a buffer is copied, both ways, whatever the size of buffer and copy.',
+      run(ctx) {
+        const size = length < PAGE_SIZE ? PAGE_SIZE : 3 * PAGE_SIZE;
+        const source = pattern(size, 14);
+        ctx.poke(gpa + length, Uint8Array.of(0x5e));
+        ctx.handle.writeGpa(Gpa(gpa), source, offset, length);
+        sameBytes(ctx.peek(gpa, length), source.slice(offset, offset + length), 'guest memory');
+        equal(ctx.peek(gpa + length, 1)[0], 0x5e, 'guest byte behind the copy');
+        const target = new Uint8Array(size).fill(0xee);
+        ctx.handle.readGpa(Gpa(gpa), target, offset, length);
+        const expected = new Uint8Array(size).fill(0xee);
+        expected.set(source.subarray(offset, offset + length), offset);
+        sameBytes(target, expected, 'the buffer that was read into');
+      },
+    }),
+  ),
   {
     name: 'rest-of-source',
     rule: 'write_gpa without a length writes the buffer from offset to its end.',

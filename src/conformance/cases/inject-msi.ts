@@ -1,4 +1,5 @@
 /** inject_msi, counted by the guest's own handler. */
+// biome-ignore lint/style/noRestrictedImports: an armed message is raised by writing a file descriptor; only Node can.
 import { writeSync } from 'node:fs';
 import { AGENT_COUNTERS_GPA } from '../../guest/agent.js';
 import { type CaseSpec, type ConformanceCase, group } from '../case.js';

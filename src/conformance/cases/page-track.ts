@@ -214,6 +214,24 @@ const trap = group('page-track', { operations: ['enable_page_track'], needs: ['p
     },
   },
   {
+    name: 'trap-untrack-costs-nothing',
+    rule: 'After disable_page_track writes do not exit any more.',
+    operations: ['disable_page_track'],
+    run(ctx) {
+      const exits = (): number => Object.values(ctx.machine.exitCounts()).reduce((sum, count) => sum + count, 0);
+      const cost = (): number => {
+        const before = exits();
+        ctx.agent.burstWrite(SCRATCH + 8, 4, 1, 200);
+        return exits() - before;
+      };
+      ctx.handle.enablePageTrack(PAGE);
+      ok(cost() >= 200, 'tracked writes were not counted as exits');
+      ctx.handle.disablePageTrack(PAGE);
+      const after = cost();
+      ok(after < 100, `200 untracked writes cost ${after} exits`);
+    },
+  },
+  {
     name: 'trap-enable-twice',
     rule: 'Enabling twice reports each write once, and one disable ends it.',
     operations: ['enable_page_track', 'disable_page_track'],
