@@ -56,10 +56,9 @@ function gcc(args: readonly string[]): string {
     const { code, stderr = '' } = error as { code?: string; stderr?: string };
     if (code === 'ENOENT')
       throw new MptError('UNAVAILABLE', 'gcc is missing, and the baselines are C programs', {
-        op: 'bench',
         hint: 'install gcc and the headers of libc and Linux (Debian: gcc libc6-dev linux-libc-dev)',
       });
     const reason = stderr.split('\n').find((line) => line.includes('error')) ?? 'gcc failed';
-    throw new MptError('UNAVAILABLE', `a baseline does not compile: ${reason.trim()}`, { op: 'bench' });
+    throw new MptError('UNAVAILABLE', `a baseline does not compile: ${reason.trim()}`);
   }
 }

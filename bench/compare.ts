@@ -1,10 +1,16 @@
 /** Two programs measured in turns, and what is told of the numbers. */
 import type { Subject } from './subjects.js';
 
-/** Pairs of samples: odd, so that the median is a pair that happened. */
-const PAIRS = 15;
-/** Time that one sample should take: long against a timer tick, short against what else runs on the machine. */
-const SAMPLE_NS = 20e6;
+/** Pairs of samples of a row: odd, so that the median is a pair that happened. */
+const MIN_PAIRS = 9;
+const MAX_PAIRS = 151;
+/** Time that the pairs of a row may take, once there are enough of them. */
+const ROW_NS = 1.5e9;
+/**
+ * Time that one sample should take. Short, so that many samples lie between two turns of whatever else runs on the core; long against
+ * what the switch from one program to the other costs in cold caches.
+ */
+const SAMPLE_NS = 6e6;
 /** A warm-up lasts until our side has run so often, or so long: enough for the optimizing compiler. */
 const WARM_COUNT = 20_000;
 const WARM_NS = 300e6;
@@ -21,7 +27,7 @@ export interface Comparison {
 }
 
 /** Value at a share of the sorted list, interpolated between neighbours. */
-export function quantile(values: readonly number[], share: number): number {
+function quantile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   const at = (sorted.length - 1) * share;
   const low = sorted[Math.floor(at)] as number;
@@ -29,18 +35,19 @@ export function quantile(values: readonly number[], share: number): number {
   return low + (high - low) * (at - Math.floor(at));
 }
 
-export const median = (values: readonly number[]): number => quantile(values, 0.5);
+const median = (values: readonly number[]): number => quantile(values, 0.5);
 
 /**
  * Samples the two in turns: what slows the machine for a while slows both, and the pair's ratio stays.
  * @param tell called before each pair
  */
 export async function compare(ours: Subject, baseline: Subject, tell: (pair: number, pairs: number) => void): Promise<Comparison> {
-  tell(0, PAIRS);
-  const count = await calibrate(ours, baseline);
+  tell(0, MIN_PAIRS);
+  const { count, pairNs } = await calibrate(ours, baseline);
+  const total = Math.min(MAX_PAIRS, Math.max(MIN_PAIRS, Math.floor(ROW_NS / pairNs) | 1));
   const pairs: { ours: number; baseline: number }[] = [];
-  for (let pair = 1; pair <= PAIRS; pair++) {
-    tell(pair, PAIRS);
+  for (let pair = 1; pair <= total; pair++) {
+    tell(pair, total);
     pairs.push({ ours: (await ours.sample(count)) / count, baseline: (await baseline.sample(count)) / count });
   }
   const ratios = pairs.map((pair) => pair.ours / pair.baseline);
@@ -53,8 +60,8 @@ export async function compare(ours: Subject, baseline: Subject, tell: (pair: num
   };
 }
 
-/** Warms both up. @returns repetitions that make a sample long enough */
-async function calibrate(ours: Subject, baseline: Subject): Promise<number> {
+/** Warms both up. @returns repetitions that make a sample long enough, and what a pair of such samples takes */
+async function calibrate(ours: Subject, baseline: Subject): Promise<{ count: number; pairNs: number }> {
   let count = 1;
   let each = await ours.sample(1);
   await baseline.sample(1);
@@ -66,7 +73,5 @@ async function calibrate(ours: Subject, baseline: Subject): Promise<number> {
     each = ns / count;
   }
   const wanted = Math.min(MAX_COUNT, Math.max(1, Math.round(SAMPLE_NS / Math.max(each, 0.1))));
-  await ours.sample(wanted);
-  await baseline.sample(wanted);
-  return wanted;
+  return { count: wanted, pairNs: (await ours.sample(wanted)) + (await baseline.sample(wanted)) };
 }

@@ -12,7 +12,7 @@ import { Progress } from '../src/cli/terminal.js';
 import { MptError } from '../src/core/errors.js';
 import { type Baseline, compileBaseline } from './baseline.js';
 import { type Comparison, compare } from './compare.js';
-import { pinToOneCore } from './pin.js';
+import { pinToOneCore, raisePriority } from './pin.js';
 import { type Result, resultOf, tableHead, tableLine } from './report.js';
 import { IMAGE, ROWS, type Row } from './rows.js';
 import { type Command, endAll, longLived, started } from './subjects.js';
@@ -24,11 +24,10 @@ const USAGE = 'usage: npm run bench [-- --json] [-- NAME-PREFIX]';
 function parse(args: readonly string[]): { json: boolean; rows: readonly Row[] } {
   const json = args.includes('--json');
   const [prefix = '', ...rest] = args.filter((arg) => arg !== '--json');
-  if (rest.length > 0 || prefix.startsWith('-')) throw new MptError('INVALID_ARGUMENT', USAGE, { op: 'bench' });
+  if (rest.length > 0 || prefix.startsWith('-')) throw new MptError('INVALID_ARGUMENT', USAGE);
   const rows = ROWS.filter((row) => row.name.startsWith(prefix));
   if (rows.length === 0)
     throw new MptError('INVALID_ARGUMENT', `no row starts with '${prefix}'`, {
-      op: 'bench',
       hint: `rows are ${ROWS.map((row) => row.name).join(', ')}`,
     });
   return { json, rows };
@@ -49,14 +48,13 @@ async function measure(row: Row, baseline: Baseline, tell: (pair: number, pairs:
 async function main(args: readonly string[], progress: Progress): Promise<void> {
   const { json, rows } = parse(args);
   const probe = kvm.probe();
-  if (!probe.available)
-    throw new MptError('UNAVAILABLE', `the benchmarks run a guest on KVM: ${probe.reason}`, { op: 'bench', backend: 'kvm' });
+  if (!probe.available) throw new MptError('UNAVAILABLE', `the benchmarks run a guest on KVM: ${probe.reason}`, { backend: 'kvm' });
   progress.show('compiling the baselines');
   const baseline = compileBaseline();
-  const pinned = pinToOneCore();
+  const place = `${pinToOneCore()}, ${raisePriority()}`;
   progress.clear();
   const print = (text: string): void => void (json || process.stdout.write(`${text}\n`));
-  print(`Node ${process.versions.node}, ${baseline.compiler}, Linux ${release()}, ${cpus()[0]?.model.trim()}; ${pinned}`);
+  print(`Node ${process.versions.node}, ${baseline.compiler}, Linux ${release()}, ${cpus()[0]?.model.trim()}; ${place}`);
   print(tableHead());
   const results: Result[] = [];
   for (const row of rows) {
@@ -82,7 +80,7 @@ try {
 } catch (error) {
   progress.clear();
   endAll();
-  const typed = MptError.is(error) ? error : new MptError('INTERNAL', String(error), { op: 'bench', cause: error });
+  const typed = MptError.is(error) ? error : new MptError('INTERNAL', String(error), { cause: error });
   process.stderr.write(`bench: ${typed.code}: ${typed.message}\n`);
   process.exitCode = exitCodeOf(typed.code);
 }

@@ -41,7 +41,7 @@ function start([program, ...args]: Command): { child: ChildProcessWithoutNullStr
     child,
     async answer() {
       const line = await lines.next();
-      if (line.done === true) throw new MptError('IO', `${program} ${args.join(' ')}: ${await ended}`, { op: 'bench' });
+      if (line.done === true) throw new MptError('IO', `${program} ${args.join(' ')}: ${await ended}`);
       return (JSON.parse(line.value) as { ns: number }).ns;
     },
   };

@@ -26,7 +26,13 @@ function serve(sample: Sample): void {
 }
 
 const [name = '', ...args] = process.argv.slice(2);
-const subject = SUBJECTS[name];
-if (subject === undefined) throw new Error(`no subject is called '${name}'`);
-const sample = await (await subject()).open(args);
-if (sample !== undefined) serve(sample);
+try {
+  const subject = SUBJECTS[name];
+  if (subject === undefined) throw new Error(`no subject is called '${name}'`);
+  const sample = await (await subject()).open(args);
+  if (sample !== undefined) serve(sample);
+} catch (error) {
+  // One line: the parent puts it into its own message.
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}
