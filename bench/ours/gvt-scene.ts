@@ -23,7 +23,7 @@ export function gvtScene(track: boolean): Scene {
       const status = dispatchRequest(gvt, request);
       if (status !== Status.OK) throw new Error(`the device model refused an access (${status})`);
     },
-    { onIdle: () => gvt.runSlice(1024) },
+    { onIdle: () => gvt.runSlice(1024), hasWork: () => gvt.hasWork },
   );
   agent.boot();
   agent.pciWrite(BDF, BAR0, 4, BAR);

@@ -55,7 +55,10 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
     const gvt = new Gvt(backend);
     const vgpu = gvt.createVgpu({ type: input.type, vmId: machine.vmId });
     gvt.activate(vgpu);
-    const agent = new GuestAgent(machine, (request) => dispatchRequest(gvt, request), { onIdle: () => gvt.runSlice(SLICE_COMMANDS) });
+    const agent = new GuestAgent(machine, (request) => dispatchRequest(gvt, request), {
+      onIdle: () => gvt.runSlice(SLICE_COMMANDS),
+      hasWork: () => gvt.hasWork,
+    });
     const { device, interrupts } = drawTestCard(agent, context);
     const picture = vgpu.queryPlane();
     if (picture === undefined)

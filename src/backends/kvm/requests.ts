@@ -113,7 +113,7 @@ export class KvmRequests implements RequestSource {
     if (!this.#delivered || request !== this.#request) throw new MptError('INTERNAL', 'no such access is pending', { op: 'complete' });
     this.#delivered = false;
     if (request.write) return;
-    const [low, high] = [request.value[0] as number, request.value[1] as number];
+    const low = request.value[0] as number;
     switch (request.size) {
       case 1:
         this.#run.setUint8(this.#dataAt, low);
@@ -126,7 +126,7 @@ export class KvmRequests implements RequestSource {
         break;
       default:
         this.#run.setUint32(this.#dataAt, low, true);
-        this.#run.setUint32(this.#dataAt + 4, high, true);
+        this.#run.setUint32(this.#dataAt + 4, request.value[1] as number, true);
     }
   }
 
