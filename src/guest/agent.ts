@@ -22,7 +22,7 @@ export interface AgentOptions {
   /** Called each time the guest ran for a slice of about 1 ms without an access: engine slices go here. */
   readonly onIdle?: () => void;
   /**
-   * Whether `onIdle` has something to do. While it has not, slices are 8 ms. Without it they are 1 ms if there is an
+   * Whether `onIdle` has something to do. While it has not, slices are 15 ms. Without it they are 1 ms if there is an
    * `onIdle`.
    */
   readonly hasWork?: () => boolean;

@@ -11,7 +11,7 @@ import { AGENT_COMMANDS, AGENT_FAULT_PORT, AGENT_PORT, type AgentCommand, EXCEPT
 /** How long `requests.next()` waits before `onIdle` and the deadline get their turn, while there is work for `onIdle`. */
 const SLICE_MS = 1;
 /** The same without work: a timed kick costs as much as three accesses, and vertical blanks are 16 ms apart. */
-const QUIET_SLICE_MS = 8;
+const QUIET_SLICE_MS = 15;
 /** Accesses between two looks at the clock while the guest keeps exiting. */
 const CLOCK_INTERVAL = 1024;
 const NO_DATA: ArrayLike<number> = [];

@@ -9,18 +9,21 @@ const PIPECONF = 0x7_0008;
 const DSPCNTR = 0x7_0180;
 const DSPSTRIDE = 0x7_0188;
 const DSPSURF = 0x7_019c;
+/** First pixel shown: y in bits 28:16, x in 12:0. */
+const DSPOFFSET = 0x7_01a4;
+const OFFSET_MASK = 0x1fff;
 const ENABLE = 0x8000_0000;
 const TILED_X = 1 << 10;
 
-/** GVT-g's limit for a surface. */
-const MAX_SURFACE = 36 << 20;
+/** GVT-g's limit for a surface, bytes. */
+export const MAX_SURFACE = 36 << 20;
 
 export type PlaneFormat = 'RGB565' | 'XRGB8888' | 'XBGR8888' | 'XRGB2101010' | 'XBGR2101010';
 
 interface FormatDef {
   readonly name: PlaneFormat;
   readonly bytes: 2 | 4;
-  /** Bit position of red, green and blue, and bits of each. */
+  /** Lowest bit of red, green and blue, and bits of each. */
   readonly red: readonly [number, number];
   readonly green: readonly [number, number];
   readonly blue: readonly [number, number];
@@ -41,11 +44,14 @@ export interface Plane {
   /** Pixels. */
   readonly width: number;
   readonly height: number;
+  /** Pixels of the surface left of and above the first one that is shown. */
+  readonly x: number;
+  readonly y: number;
   /** Bytes from row to row. */
   readonly stride: number;
-  /** GPU address of the first pixel. */
+  /** GPU address of the surface, page aligned. */
   readonly base: number;
-  /** Bytes of the surface. */
+  /** Bytes of the surface, as far down as it is shown. */
   readonly size: number;
 }
 
@@ -57,31 +63,35 @@ export function decodePrimaryPlane(registers: RegisterStore, memory: GpuMemory, 
   const format = FORMATS[(control >>> 26) & 0xf];
   if (format === undefined) return undefined;
   const source = get(PIPESRC);
+  const offset = get(DSPOFFSET);
   const width = ((source >>> 16) & 0xffff) + 1;
   const height = (source & 0xffff) + 1;
+  const x = offset & OFFSET_MASK;
+  const y = (offset >>> 16) & OFFSET_MASK;
   const stride = get(DSPSTRIDE);
-  const base = (get(DSPSURF) & ~(PAGE_SIZE - 1)) >>> 0;
-  const size = height * stride;
-  if (stride < width * format.bytes || size > MAX_SURFACE) return undefined;
+  const base = (get(DSPSURF) & -PAGE_SIZE) >>> 0;
+  const size = (y + height) * stride;
+  if (stride < (x + width) * format.bytes || size > MAX_SURFACE) return undefined;
   if (memory.page(base) === undefined || memory.page(base + size - 1) === undefined) return undefined;
-  return { pipe, format: format.name, width, height, stride, base, size };
+  return { pipe, format: format.name, width, height, x, y, stride, base, size };
 }
 
 /** The plane's pixels as red, green, blue, 255. Rows that are not mapped are black. */
 export function renderPlane(plane: Plane, memory: GpuMemory): { width: number; height: number; rgba: Uint8Array } {
-  const { width, height, stride, base } = plane;
-  const format = Object.values(FORMATS).find(({ name }) => name === plane.format) as FormatDef;
+  const { width, height, x, y, stride, base } = plane;
+  const { bytes, red, green, blue } = Object.values(FORMATS).find(({ name }) => name === plane.format) as FormatDef;
   const rgba = new Uint8Array(width * height * 4);
-  const row = new Uint8Array(width * format.bytes);
-  const pixels = format.bytes === 4 ? new Uint32Array(row.buffer) : new Uint16Array(row.buffer);
+  const row = new Uint8Array(width * bytes);
+  const pixels = bytes === 4 ? new Uint32Array(row.buffer) : new Uint16Array(row.buffer);
+  const first = base + y * stride + x * bytes;
   let out = 0;
-  for (let y = 0; y < height; y++) {
-    if (!memory.copyIn(base + y * stride, row, 0, row.length)) row.fill(0);
-    for (let x = 0; x < width; x++) {
-      const pixel = pixels[x] as number;
-      rgba[out++] = channel(pixel, format.red);
-      rgba[out++] = channel(pixel, format.green);
-      rgba[out++] = channel(pixel, format.blue);
+  for (let line = 0; line < height; line++) {
+    if (!memory.copyIn(first + line * stride, row, 0, row.length)) row.fill(0);
+    for (let column = 0; column < width; column++) {
+      const pixel = pixels[column] as number;
+      rgba[out++] = channel(pixel, red);
+      rgba[out++] = channel(pixel, green);
+      rgba[out++] = channel(pixel, blue);
       rgba[out++] = 0xff;
     }
   }

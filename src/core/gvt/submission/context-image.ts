@@ -14,7 +14,10 @@ const COPIED = 0x30;
 
 /** RING_CTL: bit 0 valid, bits 20:12 pages less one. */
 const RING_VALID = 1;
-/** RING_HEAD and RING_TAIL: byte offset in bits 20:2 / 20:3. */
+/**
+ * RING_HEAD and RING_TAIL: byte offset in bits 20:2; the bits above count the head's wraps. Silicon takes the tail by
+ * quadwords, drivers write it so; a tail between two of them is taken as it stands, so that it cuts no command.
+ */
 const OFFSET_MASK = 0x1f_fffc;
 
 export interface RingState {

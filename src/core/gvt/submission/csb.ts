@@ -3,6 +3,7 @@
  * (facts: gvt.md 4.12, i915.md rules 2 and 10). In the page an entry is one 8-byte store and the index one 4-byte store
  * after it: a guest that polls the index never sees a half-written entry.
  */
+import { storeQword } from '../engine/qword.js';
 import type { GpuMemory } from '../roles.js';
 
 export const CSB_SLOTS = 6;
@@ -56,15 +57,14 @@ export class ContextStatusBuffer {
     this.#write = next & 7;
   }
 
-  /** Appends an entry. @param statusPage GPU address of the status page; 0 when the guest has none */
+  /** Appends an entry. @param statusPage GPU address of the status page. Not mapped: the registers alone tell of the entry */
   push(status: number, contextId: number, statusPage: number): void {
     this.#write = this.#write >= CSB_SLOTS - 1 ? 0 : this.#write + 1;
     this.#entries[this.#write * 2] = status;
     this.#entries[this.#write * 2 + 1] = contextId;
-    if (statusPage === 0) return;
     const page = this.#memory.page(statusPage);
     if (page === undefined) return;
-    page.u64[(PAGE_ENTRIES >> 3) + this.#write] = (BigInt(contextId) << 32n) | BigInt(status);
+    storeQword(page, PAGE_ENTRIES + this.#write * 8, status, contextId);
     page.u32[PAGE_INDEX >> 2] = this.#write;
   }
 }

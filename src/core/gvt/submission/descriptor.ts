@@ -2,7 +2,7 @@
 
 const VALID = 1 << 0;
 const PRIVILEGE = 1 << 8;
-/** Addressing mode, bits 4:3: 1 legacy 32-bit, 3 advanced 64-bit; the others do not exist on gen8. */
+/** Addressing mode, bits 4:3: 1 is 32-bit, 3 is 64-bit; GVT-g refuses the others. */
 const MODES: readonly boolean[] = [false, true, false, true];
 /** Logical ring context address, bits 31:12; bits 11:9 are others' on the render engine. */
 const LRCA_MASK = 0xffff_f000;
@@ -19,7 +19,7 @@ export const isValid = (low: number): boolean => (low & VALID) !== 0;
 /** A valid descriptor's parts, or what is wrong with it. */
 export function parseDescriptor(low: number, high: number): ContextDescriptor | string {
   if ((low & PRIVILEGE) === 0) return 'a context without the privilege bit asks for GGTT submission';
-  if (MODES[(low >>> 3) & 3] !== true) return `addressing mode ${(low >>> 3) & 3} does not exist`;
+  if (MODES[(low >>> 3) & 3] !== true) return `addressing mode ${(low >>> 3) & 3} is not supported`;
   return { lrca: (low & LRCA_MASK) >>> 0, id: high };
 }
 

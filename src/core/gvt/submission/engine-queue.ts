@@ -2,37 +2,31 @@
  * One engine's execlists: the submission port, two virtual slots of up to two contexts each, and the status entries that
  * the guest sees as contexts start, switch and finish (facts: gvt.md 4.12).
  */
-import { CommandStreamer, Outcome } from '../engine/streamer.js';
 import { Status } from '../../gvt-ops.js';
+import { CommandStreamer, Outcome } from '../engine/streamer.js';
 import type { Engine, GvtEvent } from '../roles.js';
 import { readRingState, writeRingHead } from './context-image.js';
-import { CSB, ContextStatusBuffer } from './csb.js';
+import { ContextStatusBuffer, CSB } from './csb.js';
 import { type ContextDescriptor, isValid, parseDescriptor, sameContext } from './descriptor.js';
+import { currentContext, type ExecList, encodeStatus, lastElement } from './execlist.js';
 import type { SubmissionParts } from './submission.js';
 
 /** Offset of HWS_PGA in an engine's block. */
 const HWS_PGA = 0x80;
 /** Ring registers that mirror the running context. */
 const RING = { TAIL: 0x30, HEAD: 0x34, START: 0x38 } as const;
-
-/** What the guest wrote in one submission: one or two contexts. */
-interface ExecList {
-  /** Virtual slot, 0 or 1. */
-  readonly slot: number;
-  readonly elements: readonly ContextDescriptor[];
-  /** Element that runs. */
-  current: number;
-}
+const PORT_DWORDS = 4;
 
 export class EngineQueue {
   readonly engine: Engine;
   readonly csb: ContextStatusBuffer;
+  /** RUN_LIST_ENABLE. What was accepted while it was on goes on when it is off. */
   enabled = false;
   readonly #parts: SubmissionParts;
   readonly #streamer: CommandStreamer;
   readonly #switchEvent: GvtEvent;
   /** Dwords of the submission being written. */
-  readonly #port = new Uint32Array(4);
+  readonly #port = new Uint32Array(PORT_DWORDS);
   #portCount = 0;
   #nextSlot = 0;
   #running: ExecList | undefined;
@@ -56,54 +50,58 @@ export class EngineQueue {
 
   /** EXECLIST_STATUS, low dword. */
   get status(): number {
-    const running = this.#running;
-    const valid = (slot: number): boolean => running?.slot === slot || this.#pending?.slot === slot;
-    return (
-      (running === undefined ? 0 : running.slot) |
-      (this.#nextSlot << 1) |
-      (this.#pending === undefined ? 0 : 1 << 2) |
-      (valid(1) ? 1 << 3 : 0) |
-      (valid(0) ? 1 << 4 : 0) |
-      ((this.#lastReason & 0x1ff) << 5) |
-      (running === undefined ? 0 : (running.current + 1) << 14) |
-      (1 << 16) |
-      (running?.slot === 1 ? 1 << 17 : 0) |
-      (running?.slot === 0 ? 1 << 18 : 0)
-    );
+    return encodeStatus(this.#running, this.#pending, this.#nextSlot, this.#lastReason);
   }
 
+  /** EXECLIST_STATUS, high dword: the running context, or the last one that an entry told of. */
   get statusContextId(): number {
-    const running = this.#running;
-    return running === undefined ? this.#lastContextId : (running.elements[running.current] as ContextDescriptor).id;
+    return this.#running === undefined ? this.#lastContextId : currentContext(this.#running).id;
   }
 
-  writePort(value: number): Status {
+  /** Takes a dword of the port; the fourth submits. @param budget what an accepted submission executes at once */
+  writePort(value: number, budget: number): Status {
     this.#port[this.#portCount++] = value;
-    if (this.#portCount < this.#port.length) return Status.OK;
+    if (this.#portCount < PORT_DWORDS) return Status.OK;
     // The counter wraps even when the submission is refused.
     this.#portCount = 0;
     const [high1, low1, high0, low0] = this.#port as unknown as [number, number, number, number];
-    return this.#submit(low0, high0, low1, high1);
+    const why = this.#submit(low0, high0, low1, high1);
+    if (why === undefined) {
+      this.run(budget);
+      return Status.OK;
+    }
+    this.#parts.log.guestError(`${this.engine.name} ELSP: ${why}`);
+    return Status.EINVAL;
   }
 
   /** Executes until the budget is used up or nothing is left. */
   run(budget: number): void {
     let left = budget;
     while (left > 0 && this.#running !== undefined) {
-      if (!this.#loaded && !this.#load()) return;
+      if (!this.#loaded && !this.#load(this.#running)) return;
       const outcome = this.#streamer.run(left);
-      left -= Math.max(1, this.#streamer.spent);
       if (outcome === Outcome.BUDGET) return;
       if (outcome === Outcome.FAULT) {
         this.#fail(this.#streamer.fault);
         return;
       }
-      this.#ringDone();
+      // A context without commands costs something, too.
+      left -= Math.max(1, this.#streamer.spent);
+      this.#ringDone(this.#running);
     }
   }
 
+  /** Forgets what was submitted; no status entry tells of it. */
+  drop(): void {
+    this.#running = undefined;
+    this.#pending = undefined;
+    this.#loaded = false;
+    this.#streamer.abandon();
+  }
+
+  /** Engine reset. */
   reset(): void {
-    this.#drop();
+    this.drop();
     this.#portCount = 0;
     this.#nextSlot = 0;
     this.#lastReason = 0;
@@ -111,23 +109,20 @@ export class EngineQueue {
     this.csb.reset();
   }
 
-  #submit(low0: number, high0: number, low1: number, high1: number): Status {
-    if (!this.enabled) return this.#refuse('submission while RUN_LIST_ENABLE is off');
-    if (!isValid(low0)) return this.#refuse('element 0 is not valid');
+  /** @returns why the submission is refused, or undefined */
+  #submit(low0: number, high0: number, low1: number, high1: number): string | undefined {
+    if (!this.enabled) return 'submission while RUN_LIST_ENABLE is off';
+    if (!isValid(low0)) return 'element 0 is not valid';
     const first = parseDescriptor(low0, high0);
-    if (typeof first === 'string') return this.#refuse(first);
-    const elements = [first];
-    if (isValid(low1)) {
-      const second = parseDescriptor(low1, high1);
-      if (typeof second === 'string') return this.#refuse(second);
-      elements.push(second);
-    }
-    if (this.#pending !== undefined) return this.#refuse('both execlist slots are in use');
-    const list: ExecList = { slot: this.#nextSlot, elements, current: 0 };
+    if (typeof first === 'string') return first;
+    const second = isValid(low1) ? parseDescriptor(low1, high1) : undefined;
+    if (typeof second === 'string') return second;
+    if (this.#pending !== undefined) return 'both execlist slots are in use';
+    const list: ExecList = { slot: this.#nextSlot, elements: second === undefined ? [first] : [first, second], current: 0 };
     this.#nextSlot ^= 1;
-    this.#parts.statistics.workloads += elements.length;
+    this.#parts.statistics.workloads += list.elements.length;
     this.#scheduleIn(list);
-    return Status.OK;
+    return undefined;
   }
 
   #scheduleIn(list: ExecList): void {
@@ -136,16 +131,15 @@ export class EngineQueue {
       this.#start(list);
       return;
     }
-    const last = running.elements.at(-1) as ContextDescriptor;
-    const first = list.elements[0] as ContextDescriptor;
-    if (running.current === running.elements.length - 1 && sameContext(last, first)) {
-      // Lite restore: the context goes on with the tail that the guest has just moved.
-      this.#running = list;
-      this.#switched(CSB.LITE_RESTORE | CSB.PREEMPTED, first.id);
-      if (this.#loaded) this.#refreshTail(first);
+    const [first] = list.elements;
+    if (running.current !== lastElement(running) || !sameContext(currentContext(running), first)) {
+      this.#pending = list;
       return;
     }
-    this.#pending = list;
+    // Lite restore: the context goes on with the tail that the guest has just moved.
+    this.#running = list;
+    this.#switched(CSB.LITE_RESTORE | CSB.PREEMPTED, first.id);
+    if (this.#loaded) this.#refreshTail(first);
   }
 
   #start(list: ExecList): void {
@@ -155,10 +149,8 @@ export class EngineQueue {
   }
 
   /** Takes the running element's ring from its context image. */
-  #load(): boolean {
-    const running = this.#running as ExecList;
-    const { lrca } = running.elements[running.current] as ContextDescriptor;
-    const ring = readRingState(this.#parts.memory, lrca);
+  #load(running: ExecList): boolean {
+    const ring = readRingState(this.#parts.memory, currentContext(running).lrca);
     if (typeof ring === 'string') {
       this.#fail(ring);
       return false;
@@ -181,9 +173,8 @@ export class EngineQueue {
   }
 
   /** The running element reached its tail. */
-  #ringDone(): void {
-    const running = this.#running as ExecList;
-    const context = running.elements[running.current] as ContextDescriptor;
+  #ringDone(running: ExecList): void {
+    const context = currentContext(running);
     const { head } = this.#streamer;
     this.#parts.registers.set(this.engine.base + RING.HEAD, head);
     this.#loaded = false;
@@ -191,11 +182,10 @@ export class EngineQueue {
       this.#fail('the context image is not mapped');
       return;
     }
-    const next = running.elements[running.current + 1];
-    if (next !== undefined) {
+    if (running.current < lastElement(running)) {
       running.current++;
       // The same context twice is one context with a later tail: nothing is switched.
-      if (!sameContext(context, next)) this.#switched(CSB.CONTEXT_COMPLETE | CSB.ELEMENT_SWITCH, context.id);
+      if (!sameContext(context, currentContext(running))) this.#switched(CSB.CONTEXT_COMPLETE | CSB.ELEMENT_SWITCH, context.id);
       return;
     }
     const pending = this.#pending;
@@ -205,6 +195,7 @@ export class EngineQueue {
       this.#switched(CSB.CONTEXT_COMPLETE | CSB.ACTIVE_TO_IDLE, context.id);
       return;
     }
+    // One interrupt tells of both entries.
     this.#record(CSB.CONTEXT_COMPLETE | CSB.ACTIVE_TO_IDLE, context.id);
     this.#start(pending);
   }
@@ -220,22 +211,10 @@ export class EngineQueue {
     this.csb.push(status, contextId, this.#parts.registers.get(this.engine.base + HWS_PGA));
   }
 
-  #refuse(why: string): Status {
-    this.#parts.log.guestError(`${this.engine.name} ELSP: ${why}`);
-    return Status.EINVAL;
-  }
-
   /** The workload cannot go on: no status entry, and the vGPU stops accepting work. */
   #fail(why: string): void {
-    this.#drop();
+    this.drop();
     this.#parts.log.guestError(`${this.engine.name}: ${why}`);
     this.#parts.failsafe('guest-error');
-  }
-
-  #drop(): void {
-    this.#running = undefined;
-    this.#pending = undefined;
-    this.#loaded = false;
-    this.#streamer.abandon();
   }
 }

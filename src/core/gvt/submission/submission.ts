@@ -3,7 +3,7 @@
  * was submitted. A submission runs inline up to a budget; the rest waits for `runSlice()`, so no guest holds the device
  * thread longer than a slice, whatever its batches do.
  */
-import { Status } from '../../gvt-ops.js';
+import type { Status } from '../../gvt-ops.js';
 import {
   ENGINES,
   type EngineId,
@@ -27,14 +27,19 @@ export interface SubmissionParts {
   failsafe(reason: FailsafeReason): void;
 }
 
-/** Commands that the ELSP write itself may execute: about a millisecond of blits. */
+/** Budget of what the ELSP write itself may execute: a screen of 1024x768 is filled at once, and it takes about a millisecond. */
 export const INLINE_BUDGET = 4096;
 
 export class Submission {
   readonly #queues: readonly EngineQueue[];
 
   constructor(parts: SubmissionParts) {
-    this.#queues = ENGINES.map((engine) => new EngineQueue(engine, parts));
+    const failsafe = (reason: FailsafeReason): void => {
+      // The other engines' work must not go on in the slice that failed.
+      for (const queue of this.#queues) queue.drop();
+      parts.failsafe(reason);
+    };
+    this.#queues = ENGINES.map((engine) => new EngineQueue(engine, { ...parts, failsafe }));
   }
 
   /**
@@ -42,10 +47,7 @@ export class Submission {
    * @returns EINVAL for a submission that is not accepted; nothing of it is queued then
    */
   writeElsp(engine: EngineId, value: number): Status {
-    const queue = this.#queue(engine);
-    const status = queue.writePort(value);
-    if (status === Status.OK && queue.hasWork) queue.run(INLINE_BUDGET);
-    return status;
+    return this.#queue(engine).writePort(value, INLINE_BUDGET);
   }
 
   /** EXECLIST_STATUS: dword 0 at 0x234, dword 1 (context id) at 0x238. */
@@ -73,13 +75,15 @@ export class Submission {
 
   /** Something submitted is not finished. */
   get hasWork(): boolean {
-    return this.#queues.some((queue) => queue.hasWork);
+    return this.#busy() > 0;
   }
 
-  /** Executes at most about `budgetCommands` commands, shared by the engines that have work. */
-  runSlice(budgetCommands: number): void {
-    const busy = this.#queues.filter((queue) => queue.hasWork);
-    for (const queue of busy) queue.run(Math.max(1, Math.floor(budgetCommands / busy.length)));
+  /** Executes commands worth at most about `budget`, shared by the engines that have work. */
+  runSlice(budget: number): void {
+    const busy = this.#busy();
+    if (busy === 0) return;
+    const share = Math.max(1, Math.floor(budget / busy));
+    for (const queue of this.#queues) queue.run(share);
   }
 
   /** Drops everything of the engines in the mask (bit = EngineId); no status entry tells of it. */
@@ -90,6 +94,12 @@ export class Submission {
   /** Nothing runs on the engine. */
   idle(engine: EngineId): boolean {
     return !this.#queue(engine).hasWork;
+  }
+
+  #busy(): number {
+    let count = 0;
+    for (let i = 0; i < this.#queues.length; i++) if ((this.#queues[i] as EngineQueue).hasWork) count++;
+    return count;
   }
 
   #queue(engine: EngineId): EngineQueue {
