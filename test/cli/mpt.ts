@@ -12,21 +12,20 @@ export interface Outcome {
 
 const TIMEOUT_MS = 60_000;
 
-export const mpt = (...args: string[]): Outcome => run(args, {});
+export const mpt = (...args: string[]): Outcome => run([process.execPath, MPT, ...args], {});
 
-/** The same as an unprivileged user: with uid 65534 when the tests run as root. */
-export const mptAsNobody = (...args: string[]): Outcome => run(args, process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {});
+/**
+ * The same as an unprivileged user: with uid 65534 when the tests run as root. Through env(1) with an empty environment,
+ * because tap hooks child processes by theirs and makes them write files that another user may not.
+ */
+export const mptAsNobody = (...args: string[]): Outcome =>
+  run(['/usr/bin/env', '-i', process.execPath, MPT, ...args], process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {});
 
-/** The environment without tap's hooks: they write files where another user may not. */
-const userEnvironment = (): NodeJS.ProcessEnv =>
-  Object.fromEntries(Object.entries(process.env).filter(([name]) => name !== 'NODE_OPTIONS' && !/^_?TAP/.test(name)));
-
-function run(args: string[], identity: { uid?: number; gid?: number }): Outcome {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [MPT, ...args], {
+function run([command, ...args]: string[], identity: { uid?: number; gid?: number }): Outcome {
+  const { status, stdout, stderr } = spawnSync(command as string, args, {
     encoding: 'utf8',
     timeout: TIMEOUT_MS,
     maxBuffer: 64 << 20,
-    env: userEnvironment(),
     ...identity,
   });
   return { code: status, stdout, stderr };
