@@ -539,6 +539,44 @@ t.test('inline up to the budget, the rest in slices', async (t) => {
   t.equal(r.parts.statistics.commands, 10_000);
 });
 
+t.test('what takes longer costs more', async (t) => {
+  /** What one inline budget executes of a command that the ring holds over and over, as a share of the budget. */
+  const costs: [what: string, command: number[], least: number, most: number][] = [
+    ['a store', storeDword(DATA, 1), 0.95, 1],
+    ['64 registers', [0x1100_007f, ...Array.from({ length: 128 }, (_, i) => (i % 2 === 0 ? 0x3000 : i))], 1 / 18, 1 / 16],
+    ['an interrupt', [USER_INTERRUPT], 1 / 18, 1 / 16],
+    ['a batch: two commands, a page fetched for each', batchStart(BATCH), 2 / 11, 2 / 9],
+  ];
+  for (const [what, command, least, most] of costs) {
+    const r = rig();
+    r.memory.map(DATA);
+    r.memory.map(BATCH);
+    r.memory.write(BATCH, BATCH_END);
+    const context = r.context(0, 64);
+    for (let room = 60_000; room > 0; room -= command.length) r.emit(0, ...command);
+    r.submit(BCS, context);
+    const share = r.parts.statistics.commands / INLINE_BUDGET;
+    t.ok(share > least && share <= most, `${what}: ${share}`);
+    t.ok(r.submission.hasWork);
+  }
+  // What costs the budget exactly is finished by it: here four page fetches, of four units each.
+  const exact = rig();
+  const all = exact.context(1, 4);
+  for (let i = 0; i < INLINE_BUDGET - 16; i++) exact.emit(1, NOOP);
+  exact.submit(RCS, all);
+  t.notOk(exact.submission.hasWork);
+  // Both elements of a list share the inline budget.
+  const r = rig();
+  const contexts = [1, 2].map((id) => {
+    const context = r.context(id, 16);
+    for (let i = 0; i < 3000; i++) r.emit(id, NOOP);
+    return context;
+  });
+  r.submit(RCS, contexts[0] as [number, number], contexts[1]);
+  const { commands } = r.parts.statistics;
+  t.ok(commands > INLINE_BUDGET * 0.95 && commands <= INLINE_BUDGET, `${commands} commands`);
+});
+
 t.test('engines that have work share a slice', async (t) => {
   const r = rig();
   const work = ([RCS, BCS, VECS] as const).map((engine) => {
@@ -547,6 +585,11 @@ t.test('engines that have work share a slice', async (t) => {
     r.submit(engine, context);
     return engine;
   });
+  for (const tiny of [0, 1, 2]) {
+    const { commands } = r.parts.statistics;
+    r.submission.runSlice(tiny);
+    t.equal(r.parts.statistics.commands, commands + 3, `a slice of ${tiny}: each still goes on`);
+  }
   const before = r.parts.statistics.commands;
   r.submission.runSlice(3000);
   const done = r.parts.statistics.commands - before;
@@ -557,5 +600,4 @@ t.test('engines that have work share a slice', async (t) => {
     [true, true, true],
     'all three finish in the same slice',
   );
-  r.submission.runSlice(0);
 });

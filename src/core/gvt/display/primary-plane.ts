@@ -80,28 +80,31 @@ export function decodePrimaryPlane(registers: RegisterStore, memory: GpuMemory, 
 export function renderPlane(plane: Plane, memory: GpuMemory): { width: number; height: number; rgba: Uint8Array } {
   const { width, height, x, y, stride, base } = plane;
   const { bytes, red, green, blue } = Object.values(FORMATS).find(({ name }) => name === plane.format) as FormatDef;
-  const rgba = new Uint8Array(width * height * 4);
+  const picture = new Uint32Array(width * height);
   const row = new Uint8Array(width * bytes);
   const pixels = bytes === 4 ? new Uint32Array(row.buffer) : new Uint16Array(row.buffer);
   const first = base + y * stride + x * bytes;
+  const [reds, greens, blues] = [levels(red[1]), levels(green[1]), levels(blue[1])];
+  const [redShift, greenShift, blueShift] = [red[0], green[0], blue[0]];
   let out = 0;
   for (let line = 0; line < height; line++) {
     if (!memory.copyIn(first + line * stride, row, 0, row.length)) row.fill(0);
     for (let column = 0; column < width; column++) {
       const pixel = pixels[column] as number;
-      rgba[out++] = channel(pixel, red);
-      rgba[out++] = channel(pixel, green);
-      rgba[out++] = channel(pixel, blue);
-      rgba[out++] = 0xff;
+      const r = reds[(pixel >>> redShift) & (reds.length - 1)] as number;
+      const g = greens[(pixel >>> greenShift) & (greens.length - 1)] as number;
+      const b = blues[(pixel >>> blueShift) & (blues.length - 1)] as number;
+      // Bytes in memory order, as every machine that this runs on has them: little endian.
+      picture[out++] = OPAQUE | (b << 16) | (g << 8) | r;
     }
   }
-  return { width, height, rgba };
+  return { width, height, rgba: new Uint8Array(picture.buffer) };
 }
 
-/** A channel's value scaled to 8 bits: narrower ones are repeated downwards, wider ones lose their low bits. */
-function channel(pixel: number, [shift, bits]: readonly [number, number]): number {
-  const value = (pixel >>> shift) & ((1 << bits) - 1);
-  if (bits === 8) return value;
-  if (bits > 8) return value >>> (bits - 8);
-  return (value << (8 - bits)) | (value >>> (2 * bits - 8));
-}
+const OPAQUE = 0xff00_0000;
+
+/** A channel's values scaled to 8 bits: narrower ones are repeated downwards, wider ones lose their low bits. */
+const levels = (bits: number): Uint8Array =>
+  Uint8Array.from({ length: 1 << bits }, (_, value) =>
+    bits < 8 ? (value << (8 - bits)) | (value >>> (2 * bits - 8)) : value >>> (bits - 8),
+  );

@@ -27,7 +27,10 @@ export interface SubmissionParts {
   failsafe(reason: FailsafeReason): void;
 }
 
-/** Budget of what the ELSP write itself may execute: a screen of 1024x768 is filled at once, and it takes about a millisecond. */
+/**
+ * Budget of what the ELSP write itself may execute: enough to fill a screen of 1024x768 at once. Measured, it takes 0.2 ms of
+ * plain commands and fills, 2 ms of the slowest blits.
+ */
 export const INLINE_BUDGET = 4096;
 
 export class Submission {
