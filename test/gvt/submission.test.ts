@@ -245,6 +245,40 @@ t.test('lite restore of the second element, once the first is finished', async (
   ]);
 });
 
+t.test('a list that waits and begins with the last context to finish: the context only goes on', async (t) => {
+  const r = rig();
+  r.memory.map(DATA);
+  const a = endless(r, 1);
+  const b = r.context(2);
+  r.emit(2, ...storeDword(DATA, 1));
+  r.submit(RCS, a.descriptor, b);
+  // Still in the first element, so this waits; it names the second element's context with a later tail.
+  r.emit(2, ...storeDword(DATA + 4, 2));
+  r.submit(RCS, b);
+  t.strictSame(r.entries(RCS), [[IDLE_TO_ACTIVE, 0]]);
+  a.end();
+  r.submission.runSlice(INLINE_BUDGET);
+  t.strictSame(
+    r.entries(RCS),
+    [
+      [SWITCHED, 1],
+      [LITE_RESTORE, 2],
+      [FINISHED, 2],
+    ],
+    'no schedule-out between two lists of the same context',
+  );
+  t.strictSame(r.memory.read64(DATA), [1, 2]);
+});
+
+t.test('a context that has run holds state to restore', async (t) => {
+  const r = rig();
+  const a = r.context(1);
+  const control = r.ring(1).image + 4096 + 0x0c;
+  r.memory.write(control, 0x0009_0009);
+  r.submit(RCS, a);
+  t.equal(r.memory.read(control), 0x0009_0008, 'RESTORE_INHIBIT is cleared, the rest stays');
+});
+
 t.test('the first element of two is not restored while it runs: the list waits', async (t) => {
   const r = rig();
   const a = endless(r, 1);

@@ -6,6 +6,7 @@ import { PAGE_SIZE } from '../../addresses.js';
 import type { GpuMemory } from '../roles.js';
 
 /** Byte offsets of the values in the ring state page. */
+const CONTEXT_CONTROL = 0x0c;
 const HEAD = 0x14;
 const TAIL = 0x1c;
 const START = 0x24;
@@ -48,10 +49,14 @@ export function readRingState(memory: GpuMemory, lrca: number): RingState | stri
   return { head, tail, start, size };
 }
 
-/** Stores the head in the image, one aligned store. False when the page has gone. */
-export function writeRingHead(memory: GpuMemory, lrca: number, head: number): boolean {
+/** CTX_CONTROL bit 0: the image held no state to restore. It does once the context has run. */
+const RESTORE_INHIBIT = 1;
+
+/** Stores head and context control in the image, an aligned store each. False when the page has gone. */
+export function finishContext(memory: GpuMemory, lrca: number, head: number): boolean {
   const page = memory.page(lrca + PAGE_SIZE);
   if (page === undefined) return false;
+  page.u32[CONTEXT_CONTROL >> 2] = (page.u32[CONTEXT_CONTROL >> 2] as number) & ~RESTORE_INHIBIT;
   page.u32[HEAD >> 2] = head;
   return true;
 }

@@ -5,7 +5,7 @@
 import { Status } from '../../gvt-ops.js';
 import { CommandStreamer, Outcome } from '../engine/streamer.js';
 import type { Engine, GvtEvent } from '../roles.js';
-import { readRingState, writeRingHead } from './context-image.js';
+import { finishContext, readRingState } from './context-image.js';
 import { ContextStatusBuffer, CSB } from './csb.js';
 import { type ContextDescriptor, isValid, parseDescriptor, sameContext } from './descriptor.js';
 import { currentContext, type ExecList, encodeStatus, lastElement } from './execlist.js';
@@ -178,7 +178,7 @@ export class EngineQueue {
     const { head } = this.#streamer;
     this.#parts.registers.set(this.engine.base + RING.HEAD, head);
     this.#loaded = false;
-    if (!writeRingHead(this.#parts.memory, context.lrca, head)) {
+    if (!finishContext(this.#parts.memory, context.lrca, head)) {
       this.#fail('the context image is not mapped');
       return;
     }
@@ -189,8 +189,14 @@ export class EngineQueue {
       return;
     }
     const pending = this.#pending;
-    this.#running = undefined;
     this.#pending = undefined;
+    if (pending !== undefined && sameContext(context, currentContext(pending))) {
+      // The context only goes on: it is not switched out between the two lists.
+      this.#running = pending;
+      this.#switched(CSB.LITE_RESTORE | CSB.PREEMPTED, context.id);
+      return;
+    }
+    this.#running = undefined;
     if (pending === undefined) {
       this.#switched(CSB.CONTEXT_COMPLETE | CSB.ACTIVE_TO_IDLE, context.id);
       return;
