@@ -34,9 +34,9 @@ export function mapRegion(gpa: number, bytes: Uint8Array): MappedRegion {
     gpa,
     size: length,
     bytes,
-    u16: new Uint16Array(buffer, byteOffset, length >>> 1),
-    u32: new Uint32Array(buffer, byteOffset, length >>> 2),
-    u64: new BigUint64Array(buffer, byteOffset, length >>> 3),
+    u16: new Uint16Array(buffer, byteOffset, length / 2),
+    u32: new Uint32Array(buffer, byteOffset, length / 4),
+    u64: new BigUint64Array(buffer, byteOffset, length / 8),
   };
 }
 

@@ -89,7 +89,7 @@ export abstract class MptBackend implements MptHostOps {
         if (other.vgpu.vmId === vmId && other.vgpu.bdf === bdf)
           throw this.error('OVERLAP', `VM ${vmId} has a vGPU at this PCI address`, { op, address: bdf });
       }
-    const handle = this.guard(op, () => this.doAttachVgpu(vgpu));
+    const handle = this.guard(op, () => this.doAttachVgpu(Object.freeze({ ...vgpu })));
     const list = this.#handles.get(vmId);
     if (list === undefined) this.#handles.set(vmId, [handle]);
     else list.push(handle);
@@ -157,18 +157,24 @@ export abstract class MptBackend implements MptHostOps {
     return this.#handles.get(vmId) ?? [];
   }
 
-  /** Fills in `request.vgpu`: the vGPU that owns the address in this VM, or 0. For a backend's `requests.ts`. */
-  route(vmId: VmId, request: IoRequest): void {
+  /**
+   * Fills in `request.vgpu`: the first vGPU of this VM, at or after position `from`, that owns the address, or 0. For a
+   * backend's `requests.ts`. A write to a frame that several vGPUs track is delivered to each: the backend calls again with
+   * the answer until that is 0.
+   * @returns the position to go on from, 0 when no vGPU owns the address
+   */
+  route(vmId: VmId, request: IoRequest, from = 0): number {
     request.vgpu = 0 as VgpuId;
     const handles = this.#handles.get(vmId);
-    if (handles === undefined) return;
-    for (let i = 0; i < handles.length; i++) {
+    if (handles === undefined) return 0;
+    for (let i = from; i < handles.length; i++) {
       const handle = handles[i] as MptHandle;
       if (handle.claims(request)) {
         request.vgpu = handle.vgpu.id;
-        return;
+        return i + 1;
       }
     }
+    return 0;
   }
 
   /** True when a vGPU of this VM tracks the frame: the write exit is a WP request. */

@@ -81,8 +81,9 @@ export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
     return inTime;
   }
 
-  /** Sets the stop flag and signals the thread. Synchronous: also for exit handlers. */
+  /** Sets the stop flag and signals the thread, unless it ended: its id may be another's by now. Synchronous: also for exit handlers. */
   kick(): void {
+    if (!running.has(this as DeviceThread<unknown>)) return;
     stopThread({ flag: this.#control, tid: Atomics.load(this.#words, 1), pid: process.pid });
   }
 }

@@ -2,7 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { MptError } from '../core/errors.js';
 import { libcSyscalls } from '../native/libc.js';
-import { ThreadKick } from '../native/thread.js';
+import { holdKickSignal } from '../native/thread.js';
 import type { DeviceThreadData, DeviceThreadMessage, Job } from './protocol.js';
 
 const { jobUrl, input, control } = workerData as DeviceThreadData;
@@ -11,8 +11,7 @@ const post = (message: DeviceThreadMessage): void => parentPort?.postMessage(mes
 
 // Held until the thread ends: a kick that arrives while no machine is open must find the signal blocked, or its default
 // action would end the process.
-const kick = new ThreadKick(libcSyscalls);
-Atomics.store(words, 1, kick.tid);
+Atomics.store(words, 1, holdKickSignal(libcSyscalls));
 try {
   const { job } = (await import(jobUrl)) as { job: Job<unknown, unknown> };
   const value = job(input, {

@@ -28,6 +28,16 @@ function required(result: number, what: string): void {
 let holders = 0;
 const savedMask = new Uint8Array(128);
 
+/**
+ * Blocks the kick signal in the calling thread until the thread ends: for a thread that others may kick while it has no
+ * machine. It has no timer, which would outlive the thread. @returns the kernel thread id
+ */
+export function holdKickSignal(sys: Syscalls): number {
+  if (holders === 0) required(sys.sigmask(SIG_BLOCK, signalSet(KICK_SIGNAL), savedMask), 'blocking the kick signal');
+  holders++;
+  return sys.gettid();
+}
+
 /** The calling thread's kick signal: blocked while this object lives, raised by a timer on request. */
 export class ThreadKick {
   readonly tid: number;

@@ -25,7 +25,7 @@ export interface KvmVmOwner {
   readonly kvmFd: number;
   readonly maxSlots: number;
   readonly stopFlag: SharedArrayBuffer | undefined;
-  route(vmId: VmId, request: IoRequest): void;
+  route(vmId: VmId, request: IoRequest, from?: number): number;
   isTracked(vmId: VmId, gfn: number): boolean;
   vmClosed(vm: KvmMachine): void;
 }
@@ -72,7 +72,7 @@ export class KvmMachine implements Machine {
         ram: this.memory,
         kick,
         stopFlag: new Int32Array(flag),
-        route: (request) => owner.route(vmId, request),
+        route: (request, from) => owner.route(vmId, request, from),
         isTracked: (gfn) => owner.isTracked(vmId, gfn),
       });
     } catch (error) {

@@ -23,9 +23,12 @@ export interface ExitContext {
   readonly kick: ThreadKick;
   /** Non-zero when a stop was asked, from any thread. */
   readonly stopFlag: Int32Array;
-  route(request: IoRequest): void;
+  route(request: IoRequest, from?: number): number;
   isTracked(gfn: number): boolean;
 }
+
+/** The least time that the guest gets in one wait, ms. */
+const SHORTEST_MS = 0.05;
 
 const COUNTED = ['mmio', 'pio', 'wp', 'intr'] as const;
 
@@ -33,7 +36,7 @@ export class KvmRequests implements RequestSource {
   readonly #c: ExitContext;
   readonly #run: DataView;
   readonly #request = new IoRequest();
-  readonly #ports = new PciConfigPorts();
+  #ports = new PciConfigPorts();
   readonly #counts = { mmio: 0, pio: 0, wp: 0, intr: 0 };
   readonly #store = new Uint8Array(8);
   readonly #storeWords = new Uint32Array(this.#store.buffer);
@@ -44,7 +47,11 @@ export class KvmRequests implements RequestSource {
   /** Byte offset of the current piece's data in the run area, for a read's value. */
   #dataAt = 0;
   #delivered = false;
+  /** Where to go on among the vGPUs that track the frame just written; 0 when all were told. */
+  #wpFrom = 0;
   #armedMs = 0;
+  /** A kick ended the last wait: by now the next one may be pending, too. */
+  #kicked = false;
   #closed = false;
 
   constructor(context: ExitContext) {
@@ -71,8 +78,10 @@ export class KvmRequests implements RequestSource {
 
   /** A new boot: what is left of the last exit belongs to the guest that was. */
   restart(): void {
+    this.#ports = new PciConfigPorts();
     this.#done = 0;
     this.#total = 0;
+    this.#wpFrom = 0;
   }
 
   /** The machine closes: its memory and descriptors go, and must not be reached through a request that was kept. */
@@ -80,17 +89,23 @@ export class KvmRequests implements RequestSource {
     this.#closed = true;
   }
 
-  next(timeoutMs = 0): IoRequest | undefined {
+  next(timeout = Number.POSITIVE_INFINITY): IoRequest | undefined {
     this.#checkOpen('next');
     if (this.#delivered) throw new MptError('INTERNAL', 'the previous access was not completed', { op: 'next' });
-    // A periodic kick is left armed between calls: re-arming costs two system calls on every access.
-    if (timeoutMs !== this.#armedMs) {
+    // 0 in the timer's sense: for ever. A shorter wait than the shortest would not let the guest in at all.
+    const timeoutMs = timeout === Number.POSITIVE_INFINITY ? 0 : Math.max(timeout, SHORTEST_MS);
+    // A periodic kick is left armed between accesses: re-arming costs two system calls. After a kick it is armed anew and
+    // what is pending taken: when the caller's slice took longer than the period, KVM_RUN would end before the guest runs.
+    if (timeoutMs !== this.#armedMs || this.#kicked) {
       if (timeoutMs > 0) this.#c.kick.arm(timeoutMs);
       else this.#c.kick.disarm();
       this.#armedMs = timeoutMs;
+      if (this.#kicked) this.#c.kick.drain();
+      this.#kicked = false;
     }
     for (;;) {
       if (Atomics.load(this.#c.stopFlag, 0) !== 0) return undefined;
+      if (this.#wpFrom > 0 && this.#nextTracker()) return this.#request;
       if (this.#done < this.#total) {
         const request = this.#exit === KVM_CONST.KVM_EXIT_MMIO ? this.#mmioPiece() : this.#pioElement();
         if (request !== undefined) return request;
@@ -101,7 +116,10 @@ export class KvmRequests implements RequestSource {
         if (result !== -EINTR && result !== -EAGAIN) throw new MptError('HYPERVISOR', 'KVM_RUN failed', { op: 'next', errno: -result });
         this.#counts.intr++;
         this.#c.kick.drain();
-        if (timeoutMs > 0 || this.stopped) return undefined;
+        if (timeoutMs > 0 || this.stopped) {
+          this.#kicked = true;
+          return undefined;
+        }
         continue;
       }
       this.#enter(this.#run.getUint32(RUN.exit_reason, true));
@@ -174,9 +192,20 @@ export class KvmRequests implements RequestSource {
       this.#load(size);
       if (this.#c.ram.find(address) !== undefined && !this.#storeToRam(address, size)) return undefined;
     }
-    this.#c.route(request);
+    const from = this.#c.route(request);
+    if ((request.kind as IoKind) === IoKind.WP) this.#wpFrom = from;
     this.#delivered = true;
     return request;
+  }
+
+  /** Delivers the write just reported to the next vGPU that tracks the frame. @returns false when there is none */
+  #nextTracker(): boolean {
+    const request = this.#request;
+    this.#wpFrom = this.#c.route(request, this.#wpFrom);
+    if (this.#wpFrom === 0) return false;
+    request.value.set(this.#storeWords);
+    this.#delivered = true;
+    return true;
   }
 
   /**

@@ -20,7 +20,7 @@ export interface SimVmOwner {
   readonly hostMemory: HostMemory;
   readonly instructionBudget: number;
   readonly stopFlag: SharedArrayBuffer | undefined;
-  route(vmId: VmId, request: IoRequest): void;
+  route(vmId: VmId, request: IoRequest, from?: number): number;
   vmClosed(vm: SimMachine): void;
 }
 
@@ -72,7 +72,7 @@ export class SimMachine implements Machine {
       bus: this.#bus,
       stopFlag: new Int32Array(flag),
       instructionBudget: owner.instructionBudget,
-      route: (request) => owner.route(vmId, request),
+      route: (request, from) => owner.route(vmId, request, from),
     });
   }
 

@@ -14,7 +14,7 @@ export interface GuestContext {
   /** Non-zero when a stop was asked, from any thread. */
   readonly stopFlag: Int32Array;
   readonly instructionBudget: number;
-  route(request: IoRequest): void;
+  route(request: IoRequest, from?: number): number;
 }
 
 /** Accesses answered here between two looks at the clock. */
@@ -30,6 +30,9 @@ export class SimRequests implements RequestSource {
   readonly #counts = new Float64Array(COUNTED.length);
   #halts = 0;
   #delivered = false;
+  /** Where to go on among the vGPUs that track the frame just written, 0 when all were told; and what was written. */
+  #wpFrom = 0;
+  readonly #written = new Uint32Array(2);
   #gone = false;
   /** What ended the run: the guest cannot go on after it. */
   #fault: unknown;
@@ -59,6 +62,7 @@ export class SimRequests implements RequestSource {
   /** For SimMachine: the guest starts afresh. */
   reset(): void {
     this.#c.bus.reset();
+    this.#wpFrom = 0;
     this.#ports = new PciConfigPorts();
     this.#fault = undefined;
   }
@@ -77,6 +81,7 @@ export class SimRequests implements RequestSource {
     // Budget and clock bound waits only: a wait without a timeout has neither.
     let budget = timeoutMs === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : instructionBudget;
     let deadline = 0;
+    if (this.#wpFrom > 0 && this.#nextTracker()) return this.#request;
     for (let answered = 0; ; ) {
       if (bus.hasRequest) {
         const request = this.#take();
@@ -123,9 +128,23 @@ export class SimRequests implements RequestSource {
       return undefined;
     }
     this.#counts[request.kind] = (this.#counts[request.kind] as number) + 1;
-    this.#c.route(request);
+    const from = this.#c.route(request);
+    if (request.kind === IoKind.WP) {
+      this.#wpFrom = from;
+      this.#written.set(request.value);
+    }
     this.#delivered = true;
     return request;
+  }
+
+  /** Delivers the write just reported to the next vGPU that tracks the frame. @returns false when there is none */
+  #nextTracker(): boolean {
+    const request = this.#request;
+    this.#wpFrom = this.#c.route(request, this.#wpFrom);
+    if (this.#wpFrom === 0) return false;
+    request.value.set(this.#written);
+    this.#delivered = true;
+    return true;
   }
 
   /** Nothing to execute: another thread may stop us, this thread may inject an interrupt after we return. */

@@ -334,6 +334,28 @@ const trap = group('page-track', { operations: ['enable_page_track'], needs: ['p
     },
   },
   {
+    name: 'trap-two-vgpus-both-told',
+    rule: 'A write to a frame that two vGPUs of a VM track is reported to each of them once, with its data.',
+    operations: ['enable_page_track'],
+    run(ctx) {
+      const second = ctx.attach({ id: 2, bdf: SECOND_BDF });
+      ctx.handle.enablePageTrack(PAGE);
+      second.enablePageTrack(PAGE);
+      store(ctx, SCRATCH, 8);
+      const [first, other] = ctx.recorder.accesses;
+      equal(ctx.recorder.accesses.length, 2, 'reports');
+      equal([first?.vgpu, other?.vgpu].sort().join(), '1,2', 'vGPUs told');
+      for (const access of [first, other]) {
+        equal(access?.kind, 'wp', 'kind');
+        equal(access?.address, SCRATCH, 'address');
+        equal(access?.size, 8, 'size');
+      }
+      equal(`${other?.low},${other?.high}`, `${first?.low},${first?.high}`, 'data of both reports');
+      store(ctx, SCRATCH + PAGE_SIZE, 4);
+      equal(ctx.recorder.accesses.length, 2, 'a write beside the frame is no report');
+    },
+  },
+  {
     name: 'trap-two-vgpus-one-frame',
     rule: 'A frame that two vGPUs of a VM track stays tracked until both have untracked it.',
     operations: ['enable_page_track', 'disable_page_track'],

@@ -117,7 +117,9 @@ export class Ggtt implements GpuMemory {
   page(address: number): GpuPage | undefined {
     const index = this.#indexOf(address);
     if (index < 0) return undefined;
-    return this.#pages[index] ?? this.#view(index);
+    const page = this.#pages[index];
+    // A view of memory that went with its VM is empty.
+    return page !== undefined && page.bytes.length > 0 ? page : this.#view(index);
   }
 
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean {

@@ -118,7 +118,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         handle,
         capabilities: this.backend.capabilities,
         now,
-        ...(onGuestError === undefined ? {} : { tell: (what: string) => onGuestError(id, what) }),
+        ...(onGuestError === undefined ? {} : { tell: (what: string) => this.#guarded(() => onGuestError(id, what)) }),
         onFailsafe: (failed, reason) => this.#guarded(() => this.emit('failsafe', failed, reason)),
         onDisplayReady: (ready, on) => this.#guarded(() => this.emit('display-ready', ready, on)),
       });

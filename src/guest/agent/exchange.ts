@@ -125,7 +125,11 @@ export class AgentExchange {
           this.#deliver(request);
           if (write) slice = this.#slice();
         }
-        if (accesses % CLOCK_INTERVAL === 0) this.#checkDeadline(deadline);
+        if (accesses % CLOCK_INTERVAL === 0) {
+          // A guest that polls a register leaves no pause: its wait must not stop what it waits for.
+          if (this.#hasWork()) this.#onIdle?.();
+          this.#checkDeadline(deadline);
+        }
       }
     } finally {
       this.#state = 'ready';
