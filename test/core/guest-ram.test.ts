@@ -228,3 +228,19 @@ t.test('more 4 KiB copies than cached page views still find the right page', asy
   }
   t.equal(wrong, 0);
 });
+
+t.test('a region of exactly 4 GiB has its whole-word views', async (t) => {
+  // Not touched, so not backed: the buffer is address space only.
+  const region = mapRegion(0, new Uint8Array(2 ** 32));
+  t.equal(region.u16.length, 2 ** 31);
+  t.equal(region.u32.length, 2 ** 30);
+  t.equal(region.u64.length, 2 ** 29);
+  const ram = new GuestRam([region]);
+  const stored = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
+  for (const length of [1, 2, 4, 8]) {
+    ram.write(2 ** 32 - 8, stored, 0, length);
+    const loaded = new Uint8Array(length);
+    ram.read(2 ** 32 - 8, loaded, 0, length);
+    t.same(loaded, stored.subarray(0, length), `${length} bytes`);
+  }
+});
