@@ -1,25 +1,21 @@
 /**
  * Base class of an attached vGPU's handle. It owns every rule that does not depend on the hypervisor: argument and
  * range checks, attached → detached, page-track idempotence, reference counts and the pin limit of DMA mappings, trap
- * area and mapping overlaps, and release of everything at detach. A backend overrides the protected `do…` methods,
- * which receive arguments that were checked and are called only on real transitions.
+ * area and mapping overlaps, and release of everything at detach. A backend overrides the methods of `MptHandleHooks`.
  */
 import { type DmaAddress, GFN_LIMIT, type Gfn, GPA_LIMIT, type Gpa, HUGE_PAGE_SIZE, hex, type Mfn, PAGE_SIZE } from './addresses.js';
 import { DmaTable } from './dma-table.js';
-import { type ErrorCode, MptError, type MptErrorDetails } from './errors.js';
+import type { ErrorCode, MptError, MptErrorDetails } from './errors.js';
 import { IoKind, type IoRequest } from './io-request.js';
 import { type HostPages, type MptOperationName, type MptVgpuOps, OP_INDEX, type VgpuAttachment } from './mpt.js';
 import type { MptBackend } from './mpt-backend.js';
+import { fits, isSpan, msiFault } from './mpt-checks.js';
+import { MptHandleHooks } from './mpt-hooks.js';
 import { RangeSet } from './ranges.js';
 
 const ATTACHED = 0;
 const DETACHED = 1;
 const VM_GONE = 2;
-
-/** MSI messages go to the local APIC window (Intel SDM vol. 3, "Message Address Register Format"). */
-const MSI_WINDOW = 0xfee;
-/** Vectors below 16 are reserved (SDM vol. 3, "Valid Interrupt Vectors"). */
-const FIRST_VECTOR = 16;
 
 export interface HandleLimits {
   /** Pages that DMA mappings may pin at once. */
@@ -32,7 +28,7 @@ export interface HandleLimits {
 
 export const DEFAULT_LIMITS: HandleLimits = { pinnedPages: GFN_LIMIT, trapAreas: 64, trackedPages: 65_536 };
 
-export abstract class MptHandle implements MptVgpuOps {
+export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   readonly backend: MptBackend;
   readonly vgpu: VgpuAttachment;
   readonly limits: HandleLimits;
@@ -47,6 +43,7 @@ export abstract class MptHandle implements MptVgpuOps {
   readonly #calls: Float64Array;
 
   constructor(backend: MptBackend, vgpu: VgpuAttachment, limits: HandleLimits = DEFAULT_LIMITS) {
+    super();
     this.backend = backend;
     this.vgpu = vgpu;
     this.limits = limits;
@@ -454,7 +451,7 @@ export abstract class MptHandle implements MptVgpuOps {
   }
 
   #checkSpan(op: string, start: Gpa, end: Gpa): void {
-    if (!(Number.isSafeInteger(start) && Number.isSafeInteger(end) && start >= 0 && end >= start && end < GPA_LIMIT))
+    if (!isSpan(start, end))
       throw this.#fail('INVALID_ADDRESS', 'not a range [start, end] below 2^52 with start <= end', op, {
         address: start,
         limit: GPA_LIMIT,
@@ -462,12 +459,9 @@ export abstract class MptHandle implements MptVgpuOps {
   }
 
   #checkMsi(address: number, data: number, op: string): void {
-    const fixed = (data & 0x700) <= 0x100;
-    if (!Number.isInteger(address) || !Number.isInteger(data) || address < 0 || address > 0xffff_ffff || address >>> 20 !== MSI_WINDOW)
-      throw this.#fail('BAD_MSI', 'the message address is not in 0xfee00000-0xfeefffff', op, { address });
-    if (data < 0 || data > 0xffff) throw this.#fail('BAD_MSI', 'the message data has more than 16 bits', op, { address, limit: 0xffff });
-    if (fixed && (data & 0xff) < FIRST_VECTOR)
-      throw this.#fail('BAD_MSI', `vector ${data & 0xff} is reserved`, op, { address, limit: FIRST_VECTOR, hint: 'vectors are 16..255' });
+    const fault = msiFault(address, data);
+    if (fault !== undefined)
+      throw this.#fail('BAD_MSI', fault.what, op, { address, ...(fault.limit === undefined ? {} : { limit: fault.limit }) });
   }
 
   #guard<T>(op: string, run: () => T): T {
@@ -477,63 +471,4 @@ export abstract class MptHandle implements MptVgpuOps {
   #fail(code: ErrorCode, what: string, op: string, details: MptErrorDetails = {}): MptError {
     return this.backend.error(code, what, { op, ...details });
   }
-
-  // --- what a backend provides ------------------------------------------------------------------------------------
-
-  /** Copies guest memory; throws NOT_RAM before it copies anything when a byte is not RAM. */
-  protected abstract doReadGpa(gpa: Gpa, target: Uint8Array, offset: number, length: number): void;
-  protected abstract doWriteGpa(gpa: Gpa, source: Uint8Array, offset: number, length: number): void;
-  protected abstract doIsValidGfn(gfn: Gfn): boolean;
-  protected abstract doInjectMsi(address: number, data: number): void;
-  protected abstract doGfnToMfn(gfn: Gfn): Mfn;
-  /** Pins one page of `size` and returns its address; every distinct frame gives a distinct address. */
-  protected abstract doDmaMap(gfn: Gfn, size: number): DmaAddress;
-  protected abstract doDmaUnmap(gfn: Gfn, size: number, address: DmaAddress): void;
-  /** Live bytes of a range that is known to lie in one mapping. */
-  protected abstract doDmaView(address: DmaAddress, length: number): Uint8Array;
-  protected doDmaCopyFrom(address: DmaAddress, target: Uint8Array, offset: number, length: number): void {
-    target.set(this.doDmaView(address, length), offset);
-  }
-  /** True when RAM or a direct mapping of the guest covers any byte of [start, end]. */
-  protected abstract doOverlapsRam(start: Gpa, end: Gpa): boolean;
-  /** Releases what the backend keeps for this vGPU. Called last, once. */
-  protected doDetach(): void {}
-
-  protected doEnablePageTrack(_gfn: Gfn): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doDisablePageTrack(_gfn: Gfn): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doSyncPageTrack(_written: (gfn: Gfn) => void): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doSetTrapArea(_start: Gpa, _end: Gpa, _map: boolean): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doMapGfnToMfn(_gfn: Gfn, _mfn: Mfn, _nr: number, _map: boolean): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doArmMsi(_address: number, _data: number): number {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doSetPvmmio(_start: Gpa, _end: Gpa, _map: boolean): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doSetOpregion(_pages: HostPages): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doSetEdid(_port: number, _edid: Uint8Array): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doGetVfioDevice(): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
-  protected doPutVfioDevice(): void {
-    throw new MptError('UNSUPPORTED', 'not provided');
-  }
 }
-
-/** A non-empty range inside the buffer. Written so that NaN and fractions fail. */
-const fits = (buffer: Uint8Array, offset: number, length: number): boolean =>
-  Number.isSafeInteger(offset) && Number.isSafeInteger(length) && offset >= 0 && length > 0 && offset + length <= buffer.length;

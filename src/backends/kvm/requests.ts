@@ -7,6 +7,7 @@ import { MptError } from '../../core/errors.js';
 import type { GuestRam } from '../../core/guest-ram.js';
 import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js';
 import { PciConfigPorts } from '../../core/pci-ports.js';
+import { type Route, TrackedWrite } from '../../core/tracked-write.js';
 import { EAGAIN, EINTR, type Syscalls } from '../../native/syscalls.js';
 import type { ThreadKick } from '../../native/thread.js';
 import { EXIT_NAMES, KVM_CONST, KVM_IOCTL, KVM_STRUCT } from './abi.js';
@@ -23,7 +24,7 @@ export interface ExitContext {
   readonly kick: ThreadKick;
   /** Non-zero when a stop was asked, from any thread. */
   readonly stopFlag: Int32Array;
-  route(request: IoRequest, from?: number): number;
+  readonly route: Route;
   isTracked(gfn: number): boolean;
 }
 
@@ -47,8 +48,7 @@ export class KvmRequests implements RequestSource {
   /** Byte offset of the current piece's data in the run area, for a read's value. */
   #dataAt = 0;
   #delivered = false;
-  /** Where to go on among the vGPUs that track the frame just written; 0 when all were told. */
-  #wpFrom = 0;
+  readonly #trackedWrite = new TrackedWrite();
   #armedMs = 0;
   /** A kick ended the last wait: by now the next one may be pending, too. */
   #kicked = false;
@@ -81,7 +81,7 @@ export class KvmRequests implements RequestSource {
     this.#ports = new PciConfigPorts();
     this.#done = 0;
     this.#total = 0;
-    this.#wpFrom = 0;
+    this.#trackedWrite.clear();
   }
 
   /** The machine closes: its memory and descriptors go, and must not be reached through a request that was kept. */
@@ -105,7 +105,7 @@ export class KvmRequests implements RequestSource {
     }
     for (;;) {
       if (Atomics.load(this.#c.stopFlag, 0) !== 0) return undefined;
-      if (this.#wpFrom > 0 && this.#nextTracker()) return this.#request;
+      if (this.#trackedWrite.pending && this.#trackedWrite.next(this.#request, this.#c.route)) return this.#deliver();
       if (this.#done < this.#total) {
         const request = this.#exit === KVM_CONST.KVM_EXIT_MMIO ? this.#mmioPiece() : this.#pioElement();
         if (request !== undefined) return request;
@@ -193,19 +193,13 @@ export class KvmRequests implements RequestSource {
       if (this.#c.ram.find(address) !== undefined && !this.#storeToRam(address, size)) return undefined;
     }
     const from = this.#c.route(request);
-    if ((request.kind as IoKind) === IoKind.WP) this.#wpFrom = from;
-    this.#delivered = true;
-    return request;
+    if ((request.kind as IoKind) === IoKind.WP) this.#trackedWrite.delivered(request, from);
+    return this.#deliver();
   }
 
-  /** Delivers the write just reported to the next vGPU that tracks the frame. @returns false when there is none */
-  #nextTracker(): boolean {
-    const request = this.#request;
-    this.#wpFrom = this.#c.route(request, this.#wpFrom);
-    if (this.#wpFrom === 0) return false;
-    request.value.set(this.#storeWords);
+  #deliver(): IoRequest {
     this.#delivered = true;
-    return true;
+    return this.#request;
   }
 
   /**

@@ -2,6 +2,7 @@
 import { MptError } from '../../core/errors.js';
 import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js';
 import { PciConfigPorts } from '../../core/pci-ports.js';
+import { type Route, TrackedWrite } from '../../core/tracked-write.js';
 import { HALT_SLICE_MS, INSTRUCTIONS_PER_CHECK } from './abi.js';
 import type { Bus } from './bus.js';
 import type { Cpu } from './cpu/cpu.js';
@@ -14,7 +15,7 @@ export interface GuestContext {
   /** Non-zero when a stop was asked, from any thread. */
   readonly stopFlag: Int32Array;
   readonly instructionBudget: number;
-  route(request: IoRequest, from?: number): number;
+  readonly route: Route;
 }
 
 /** Accesses answered here between two looks at the clock. */
@@ -30,9 +31,7 @@ export class SimRequests implements RequestSource {
   readonly #counts = new Float64Array(COUNTED.length);
   #halts = 0;
   #delivered = false;
-  /** Where to go on among the vGPUs that track the frame just written, 0 when all were told; and what was written. */
-  #wpFrom = 0;
-  readonly #written = new Uint32Array(2);
+  readonly #trackedWrite = new TrackedWrite();
   #gone = false;
   /** What ended the run: the guest cannot go on after it. */
   #fault: unknown;
@@ -62,7 +61,7 @@ export class SimRequests implements RequestSource {
   /** For SimMachine: the guest starts afresh. */
   reset(): void {
     this.#c.bus.reset();
-    this.#wpFrom = 0;
+    this.#trackedWrite.clear();
     this.#ports = new PciConfigPorts();
     this.#fault = undefined;
   }
@@ -81,7 +80,7 @@ export class SimRequests implements RequestSource {
     // Budget and clock bound waits only: a wait without a timeout has neither.
     let budget = timeoutMs === Number.POSITIVE_INFINITY ? Number.POSITIVE_INFINITY : instructionBudget;
     let deadline = 0;
-    if (this.#wpFrom > 0 && this.#nextTracker()) return this.#request;
+    if (this.#trackedWrite.pending && this.#trackedWrite.next(this.#request, this.#c.route)) return this.#deliver();
     for (let answered = 0; ; ) {
       if (bus.hasRequest) {
         const request = this.#take();
@@ -129,22 +128,13 @@ export class SimRequests implements RequestSource {
     }
     this.#counts[request.kind] = (this.#counts[request.kind] as number) + 1;
     const from = this.#c.route(request);
-    if (request.kind === IoKind.WP) {
-      this.#wpFrom = from;
-      this.#written.set(request.value);
-    }
-    this.#delivered = true;
-    return request;
+    if (request.kind === IoKind.WP) this.#trackedWrite.delivered(request, from);
+    return this.#deliver();
   }
 
-  /** Delivers the write just reported to the next vGPU that tracks the frame. @returns false when there is none */
-  #nextTracker(): boolean {
-    const request = this.#request;
-    this.#wpFrom = this.#c.route(request, this.#wpFrom);
-    if (this.#wpFrom === 0) return false;
-    request.value.set(this.#written);
+  #deliver(): IoRequest {
     this.#delivered = true;
-    return true;
+    return this.#request;
   }
 
   /** Nothing to execute: another thread may stop us, this thread may inject an interrupt after we return. */
