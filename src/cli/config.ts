@@ -1,5 +1,5 @@
 /** The configuration document: read, checked against the schema that ships in the package, filled with defaults. */
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import type { ErrorObject } from 'ajv';
 import { MptError } from '../core/errors.js';
 import { nearestName } from '../core/nearest-name.js';
@@ -24,13 +24,10 @@ export const configSchema = (): Record<string, unknown> => JSON.parse(readFileSy
 export async function readConfig(path: string): Promise<Config> {
   let text: string;
   try {
-    if (statSync(path).size > MAX_BYTES)
-      throw new MptError('BAD_CONFIG', `${path} is too large for a configuration`, {
-        op: 'config',
-        size: statSync(path).size,
-        limit: MAX_BYTES,
-      });
-    text = readFileSync(path, 'utf8');
+    const bytes = readUpTo(path, MAX_BYTES + 1);
+    if (bytes.length > MAX_BYTES)
+      throw new MptError('BAD_CONFIG', `${path} is too large for a configuration`, { op: 'config', limit: MAX_BYTES });
+    text = bytes.toString('utf8').replace(/^\uFEFF/, '');
   } catch (error) {
     if (MptError.is(error)) throw error;
     throw ioError(error, 'config', `${path} cannot be read`);
@@ -45,6 +42,19 @@ export async function readConfig(path: string): Promise<Config> {
   return document as Config;
 }
 
+/** The first `limit` bytes: a device or a pipe has no size to ask for. */
+function readUpTo(path: string, limit: number): Buffer {
+  const fd = openSync(path, 'r');
+  try {
+    const bytes = Buffer.alloc(limit);
+    let length = 0;
+    for (let got = -1; got !== 0 && length < limit; length += got) got = readSync(fd, bytes, length, limit - length, null);
+    return bytes.subarray(0, length);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** @throws MptError BAD_CONFIG that names path, rule, value and the nearest valid name of the first broken rule */
 export async function checkConfig(document: unknown, where: string): Promise<void> {
   // Compiling a schema takes 30 ms: only when there is a document to check.
@@ -56,22 +66,33 @@ export async function checkConfig(document: unknown, where: string): Promise<voi
   throw new MptError('BAD_CONFIG', `${where}: ${describe(first as ErrorObject)}${more > 0 ? ` (and ${more} more)` : ''}`, { op: 'config' });
 }
 
+/** A value in a message: one line, at most 80 characters, whatever was written. */
+function shown(value: unknown): string {
+  let text: string;
+  try {
+    text = JSON.stringify(value) ?? String(value);
+  } catch {
+    text = 'nested too deep to show';
+  }
+  return text.length > 80 ? `${text.slice(0, 80)}...` : text;
+}
+
 function describe(error: ErrorObject): string {
   const path = error.instancePath === '' ? '/' : error.instancePath;
   switch (error.keyword) {
     case 'additionalProperties': {
-      const name = String(error.params['additionalProperty']);
+      const name = String(error.params['additionalProperty']).slice(0, 80);
       const known = Object.keys((error.parentSchema?.['properties'] as object | undefined) ?? {});
       return `${path} has no property '${name}'${suggest(name, known)}`;
     }
     case 'enum': {
       const allowed = (error.params['allowedValues'] as unknown[]).map(String);
-      return `${path} is ${JSON.stringify(error.data)}, allowed are ${allowed.join(', ')}${suggest(String(error.data), allowed)}`;
+      return `${path} is ${shown(error.data)}, allowed are ${allowed.join(', ')}${suggest(typeof error.data === 'string' ? error.data.slice(0, 80) : '', allowed)}`;
     }
     case 'maxProperties':
-      return `${path} is ${JSON.stringify(error.data)}, but options need a backend by name`;
+      return `${path} is ${shown(error.data)}, but options need a backend by name`;
     default:
-      return `${path} is ${JSON.stringify(error.data)?.slice(0, 80)}, ${error.message}`;
+      return `${path} is ${shown(error.data)}, ${error.message}`;
   }
 }
 

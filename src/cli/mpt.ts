@@ -6,7 +6,7 @@ import { backendsCommand } from './commands/backends.js';
 import { type ConformanceOptions, conformanceCommand } from './commands/conformance.js';
 import { type RunOptions, runCommand } from './commands/run.js';
 import { EXIT } from './exit-codes.js';
-import { report } from './terminal.js';
+import { guardOutput, printJson, report } from './terminal.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
 
@@ -68,10 +68,17 @@ program
     act(options.reporter === 'json', () => conformanceCommand(filter, options)),
   );
 
+guardOutput();
 try {
   await program.parseAsync();
 } catch (error) {
-  // Commander has written its message; help and version are no errors.
-  process.exitCode = error instanceof CommanderError && error.exitCode === 0 ? EXIT.OK : EXIT.USAGE;
-  if (!(error instanceof CommanderError)) process.exitCode = report(error, false);
+  const json = process.argv.includes('--json');
+  if (!(error instanceof CommanderError)) process.exitCode = report(error, json);
+  // Help and version come as errors too.
+  else if (error.exitCode === 0) process.exitCode = EXIT.OK;
+  else {
+    // Commander has written its message to stderr.
+    if (json) printJson({ error: { code: 'INVALID_ARGUMENT', message: error.message } });
+    process.exitCode = EXIT.USAGE;
+  }
 }

@@ -1,18 +1,36 @@
 /** What the command writes: results on stdout, progress and errors on stderr. */
 import { MptError } from '../core/errors.js';
 import { EXIT, exitCodeOf } from './exit-codes.js';
+import { ioError } from './files.js';
 
 /** Progress for a person: one line that is rewritten, only when stderr is a terminal. */
 export class Progress {
   readonly #on = process.stderr.isTTY === true;
 
   show(text: string): void {
-    if (this.#on) process.stderr.write(`\r\x1b[K${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+    if (this.#on) process.stderr.write(`\r\x1b[K${text.slice(0, (process.stderr.columns || 80) - 1)}`);
   }
 
   clear(): void {
     if (this.#on) process.stderr.write('\r\x1b[K');
   }
+}
+
+/**
+ * Makes a failed write to stdout or stderr no crash. A reader that has seen enough (`| head -1`) is no error; a full disk is one
+ * line and exit code 2.
+ */
+export function guardOutput(): void {
+  let told = false;
+  process.stderr.on('error', () => {});
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE' || told) return;
+    told = true;
+    const code = report(ioError(error, 'output', 'stdout cannot be written'), false);
+    process.once('exit', () => {
+      process.exitCode = code;
+    });
+  });
 }
 
 export const print = (text: string): void => {

@@ -118,7 +118,8 @@ function oneLine(what: string, d: MptErrorDetails): string {
     d.hint === undefined ? '' : `; ${d.hint}`,
   ]
     .join('')
-    .replace(/\s*[\r\n]+\s*/g, ' ');
+    .replace(/\s*[\r\n]+\s*/g, ' ')
+    .replace(/\p{Cc}/gu, '?');
 }
 
 /** Errno numbers of Linux that our calls return (asm-generic/errno-base.h, errno.h). */

@@ -177,13 +177,6 @@ export abstract class MptBackend implements MptHostOps {
     return 0;
   }
 
-  /** True when a vGPU of this VM tracks the frame: the write exit is a WP request. */
-  isTracked(vmId: VmId, gfn: number): boolean {
-    const handles = this.#handles.get(vmId);
-    if (handles !== undefined) for (const handle of handles) if (handle.tracks(gfn)) return true;
-    return false;
-  }
-
   /** For MptHandle only. */
   forget(handle: MptHandle): void {
     const { vmId } = handle.vgpu;

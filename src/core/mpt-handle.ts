@@ -439,7 +439,7 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
       throw this.#fail('INVALID_ARGUMENT', 'the length is zero or does not fit the buffer', op, {
         address: gpa,
         size: length,
-        limit: buffer.length - offset,
+        limit: Math.max(0, buffer.length - offset),
       });
     if (!(Number.isSafeInteger(gpa) && gpa >= 0 && gpa + length <= GPA_LIMIT))
       throw this.#fail('INVALID_ADDRESS', 'not a guest-physical range below 2^52', op, { address: gpa, size: length, limit: GPA_LIMIT });

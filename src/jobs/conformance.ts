@@ -34,8 +34,9 @@ export const job: Job<ConformanceInput, ConformanceReport> = ({ backend: name, o
       return opened;
     },
     stop: () => context.stopped(),
-    onResult: (result, done, total) => context.progress(`${done}/${total} ${result.status} ${result.id}`),
+    onResult: (result, done, total) => result.reason !== 'stopped' && context.progress(`${done}/${total} ${result.status} ${result.id}`),
   });
-  if (context.stopped()) throw new MptError('STOPPED', `stopped after ${report.cases.length} cases`, { op: 'conformance' });
+  const ran = report.cases.filter(({ reason }) => reason !== 'stopped').length;
+  if (context.stopped()) throw new MptError('STOPPED', `stopped after ${ran} of ${report.cases.length} cases`, { op: 'conformance' });
   return report;
 };

@@ -52,14 +52,22 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
   backend.stopFlag = context.stopFlag;
   try {
     const machine = backend.createMachine({ ram: [{ gpa: 0, size: input.ramMiB * MIB }] });
-    const gvt = new Gvt(backend);
+    let lastGuestError: string | undefined;
+    const gvt = new Gvt(backend, {
+      onGuestError: (_vgpu, what) => {
+        lastGuestError = what;
+      },
+    });
     const vgpu = gvt.createVgpu({ type: input.type, vmId: machine.vmId });
     gvt.activate(vgpu);
     const agent = new GuestAgent(machine, (request) => dispatchRequest(gvt, request), {
       onIdle: () => gvt.runSlice(SLICE_COMMANDS),
       hasWork: () => gvt.hasWork,
     });
-    const { device, interrupts } = drawTestCard(agent, context);
+    const { device, interrupts } = explained(
+      () => drawTestCard(agent, context),
+      () => lastGuestError,
+    );
     const picture = vgpu.queryPlane();
     if (picture === undefined)
       throw new MptError('GUEST_FAULT', 'the primary plane shows nothing', { op: 'query_plane', hint: 'please report it' });
@@ -74,6 +82,17 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
     backend.close();
   }
 };
+
+/** A guest that waits in vain is told of what the vGPU refused it: the timeout itself says nothing of the cause. */
+function explained<T>(run: () => T, lastGuestError: () => string | undefined): T {
+  try {
+    return run();
+  } catch (error) {
+    const refused = lastGuestError();
+    if (!MptError.is(error, 'TIMEOUT') || refused === undefined) throw error;
+    throw new MptError('TIMEOUT', error.text, { op: error.op ?? 'run', hint: `the vGPU's last complaint was: ${refused}`, cause: error });
+  }
+}
 
 function drawTestCard(agent: GuestAgent, context: JobContext): { device: DeviceInfo; interrupts: number } {
   context.progress('booting the guest agent');

@@ -1,9 +1,10 @@
 /** Bad input through the command line: one line that names what, where and the limit; the documented exit code. */
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { mpt, mptAsNobody } from './mpt.js';
+import { MPT, mpt, mptAsNobody } from './mpt.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'mpt-errors-'));
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
@@ -156,5 +157,51 @@ t.test('help shows an example and the exit codes', (t) => {
   const { code, stdout } = mpt('--help');
   t.equal(code, 0);
   t.match(stdout, /Exit codes:/);
+  t.end();
+});
+
+t.test('a picture never replaces a device, a pipe or what a link names', (t) => {
+  const pipe = join(folder, 'pipe');
+  t.equal(spawnSync('mkfifo', [pipe]).status, 0);
+  const refused = mpt('run', '--backend', 'sim', '--picture', pipe);
+  t.equal(refused.code, 2);
+  t.match(refused.stderr, /^mpt: IO: picture: [^\n]*pipe[^\n]*\n$/);
+  t.ok(lstatSync(pipe).isFIFO(), 'the pipe is still one');
+  const target = file('target.png', 'old');
+  const link = join(folder, 'link.png');
+  symlinkSync(target, link);
+  t.equal(mpt('run', '--backend', 'sim', '--picture', link).code, 0);
+  t.ok(lstatSync(link).isSymbolicLink(), 'the link is still one');
+  t.same([...readFileSync(target).subarray(1, 4)].map((byte) => String.fromCharCode(byte)).join(''), 'PNG', 'its target was written');
+  t.notOk(
+    readdirSync(folder).some((name) => name.endsWith('.part')),
+    'nothing is left over',
+  );
+  t.end();
+});
+
+t.test('a reader that goes away, or a full stdout, is no stack trace', (t) => {
+  const shell = (script: string): { code: number | null; stderr: string } => {
+    const { status, stderr } = spawnSync('bash', ['-c', script, process.execPath, MPT], { encoding: 'utf8', timeout: 60_000 });
+    return { code: status, stderr };
+  };
+  t.same(shell('set -o pipefail; "$0" "$1" run --help | head -1 >/dev/null'), { code: 0, stderr: '' });
+  const full = shell('"$0" "$1" backends --json >/dev/full');
+  t.equal(full.code, 2);
+  t.match(full.stderr, /^mpt: IO: [^\n]*errno 28 ENOSPC[^\n]*\n$/);
+  t.end();
+});
+
+t.test('wrong usage with --json is one document too', (t) => {
+  const { code, stdout } = mpt('run', '--json', '--bogus');
+  t.equal(code, 2);
+  t.match(JSON.parse(stdout), { error: { code: 'INVALID_ARGUMENT', message: /unknown option '--bogus'/ } });
+  t.end();
+});
+
+t.test('a limit that the guest runs into is named', (t) => {
+  const { code, stderr } = mpt('run', '--config', config('pin.json', { backend: 'sim', options: { pinLimitPages: 1 } }));
+  t.equal(code, 1);
+  t.match(stderr, /^mpt: TIMEOUT: [^\n]*last complaint was: [^\n]*\n$/);
   t.end();
 });

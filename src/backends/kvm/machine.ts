@@ -26,7 +26,6 @@ export interface KvmVmOwner {
   readonly maxSlots: number;
   readonly stopFlag: SharedArrayBuffer | undefined;
   route(vmId: VmId, request: IoRequest, from?: number): number;
-  isTracked(vmId: VmId, gfn: number): boolean;
   vmClosed(vm: KvmMachine): void;
 }
 
@@ -73,7 +72,6 @@ export class KvmMachine implements Machine {
         kick,
         stopFlag: new Int32Array(flag),
         route: (request, from) => owner.route(vmId, request, from),
-        isTracked: (gfn) => owner.isTracked(vmId, gfn),
       });
     } catch (error) {
       this.#release();

@@ -2,7 +2,6 @@
  * How guest accesses arrive: exits of KVM_RUN, turned into `IoRequest`s. One exit may hold several accesses (string
  * I/O, odd-sized fragments of a page-crossing store); each is delivered and completed on its own before the guest runs.
  */
-import { PAGE_SIZE } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import type { GuestRam } from '../../core/guest-ram.js';
 import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js';
@@ -25,7 +24,6 @@ export interface ExitContext {
   /** Non-zero when a stop was asked, from any thread. */
   readonly stopFlag: Int32Array;
   readonly route: Route;
-  isTracked(gfn: number): boolean;
 }
 
 /** The least time that the guest gets in one wait, ms. */
@@ -190,10 +188,9 @@ export class KvmRequests implements RequestSource {
     request.write = run.getUint8(RUN['mmio.is_write']) !== 0;
     if (request.write) {
       this.#load(size);
-      if (this.#c.ram.find(address) !== undefined && !this.#storeToRam(address, size)) return undefined;
+      if (this.#c.ram.find(address) !== undefined) return this.#trackedStore(address, size);
     }
-    const from = this.#c.route(request);
-    if ((request.kind as IoKind) === IoKind.WP) this.#trackedWrite.delivered(request, from);
+    this.#c.route(request);
     return this.#deliver();
   }
 
@@ -204,18 +201,20 @@ export class KvmRequests implements RequestSource {
 
   /**
    * A write exit inside RAM comes from a read-only slot: the guest's store has not happened, so it is done here, before
-   * the tracker learns of it.
-   * @returns false when nobody tracks the frame
+   * the trackers learn of it.
+   * @returns undefined when nobody tracks the frame any more
    */
-  #storeToRam(address: number, size: number): boolean {
+  #trackedStore(address: number, size: number): IoRequest | undefined {
     const request = this.#request;
     this.#storeWords[0] = request.value[0] as number;
     this.#storeWords[1] = request.value[1] as number;
     this.#c.ram.write(address, this.#store, 0, size);
-    if (!this.#c.isTracked(Math.floor(address / PAGE_SIZE))) return false;
     request.kind = IoKind.WP;
+    const from = this.#c.route(request);
+    if (from === 0) return undefined;
     this.#counts.wp++;
-    return true;
+    this.#trackedWrite.delivered(request, from);
+    return this.#deliver();
   }
 
   /** The next element of a port exit, or undefined when it was answered here (the PCI address register). */

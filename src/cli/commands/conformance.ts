@@ -37,6 +37,7 @@ export async function conformanceCommand(filter: string | undefined, options: Co
       op: 'conformance',
       hint: 'ids look like mpt/read-gpa/last-byte',
     });
+    if (options.reporter === 'json') printJson(report);
     process.stderr.write(`mpt: NOTHING_RAN: ${error.message}\n`);
     return EXIT.NOTHING_RAN;
   }
