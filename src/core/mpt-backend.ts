@@ -185,6 +185,18 @@ export abstract class MptBackend implements MptHostOps {
     else this.#handles.set(vmId, rest);
   }
 
+  /** For `HostPages.release`. @throws MptError BUSY while a guest has any of the pages */
+  protected requireUnused(pages: HostPages): void {
+    for (const handles of this.#handles.values())
+      for (const handle of handles)
+        if (handle.usesHostPages(pages))
+          throw this.error('BUSY', 'the host pages are mapped into a guest', {
+            op: 'release',
+            address: pages.mfn,
+            hint: 'unmap them first',
+          });
+  }
+
   /** Tells the attached handles that their VM is gone. For a backend that destroys, or notices the death of, a VM. */
   protected vmGone(vmId: VmId): void {
     for (const handle of this.#handles.get(vmId) ?? []) handle.markVmGone();

@@ -12,7 +12,7 @@ export const isSpan = (start: number, end: number): boolean =>
 /** MSI messages go to the local APIC window (Intel SDM vol. 3, "Message Address Register Format"). */
 const MSI_WINDOW = 0xfee;
 /** Vectors below 16 are reserved (SDM vol. 3, "Valid Interrupt Vectors"). */
-export const FIRST_VECTOR = 16;
+const FIRST_VECTOR = 16;
 
 /** What is wrong with an MSI message, with the bound it breaks; undefined when it can be delivered. */
 export function msiFault(address: number, data: number): { readonly what: string; readonly limit?: number } | undefined {

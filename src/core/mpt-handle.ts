@@ -286,10 +286,15 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
     return this.#maps.overlapping(first, last) !== undefined;
   }
 
-  /** True when this vGPU maps any frame of [mfn, mfn + count). For `HostPages.release`. */
+  /** True when this vGPU maps any frame of [mfn, mfn + count). */
   mapsHostFrames(mfn: number, count: number): boolean {
     for (const { start, end, value } of this.#maps) if (value < mfn + count && mfn <= value + (end - start)) return true;
     return false;
+  }
+
+  /** True while the guest has any of these host pages. A backend that gives them out in other ways too adds those. */
+  usesHostPages(pages: HostPages): boolean {
+    return this.mapsHostFrames(pages.mfn, pages.count);
   }
 
   // --- dma --------------------------------------------------------------------------------------------------------

@@ -97,14 +97,7 @@ export class KvmBackend extends MptBackend implements KvmVmOwner {
 
   /** Called by host pages that are released. @throws MptError BUSY */
   released(pages: KvmHostPages): void {
-    for (const vm of this.#vms.values())
-      for (const handle of this.handlesOf(vm.vmId))
-        if (handle.mapsHostFrames(pages.mfn, pages.count))
-          throw this.error('BUSY', 'the host pages are mapped into a guest', {
-            op: 'release',
-            address: pages.mfn,
-            hint: 'unmap them first',
-          });
+    this.requireUnused(pages);
     this.#hostPages.delete(pages);
   }
 

@@ -132,14 +132,7 @@ export class SimBackend extends MptBackend implements SimVmOwner {
 
   /** For SimHostPages only. @throws MptError BUSY */
   released(pages: SimHostPages): void {
-    for (const vmId of this.#vms.keys())
-      for (const handle of this.handlesOf(vmId) as readonly SimHandle[])
-        if (handle.usesHostPages(pages))
-          throw this.error('BUSY', 'the host pages are mapped into a guest', {
-            op: 'release',
-            address: pages.mfn,
-            hint: 'unmap them first',
-          });
+    this.requireUnused(pages);
     this.#hostPages.delete(pages);
   }
 

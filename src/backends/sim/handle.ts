@@ -48,10 +48,10 @@ export class SimHandle extends MptHandle {
   }
 
   /** True while any of the pages is mapped into the guest or is its OpRegion. */
-  usesHostPages(pages: HostPages): boolean {
+  override usesHostPages(pages: HostPages): boolean {
     const { pvmmio } = this.vgpu;
     const inPvmmio = this.#pvmmio !== undefined && pvmmio !== undefined && (pvmmio.registerFile === pages || pvmmio.sharedPage === pages);
-    return inPvmmio || this.#opregion === pages || this.mapsHostFrames(pages.mfn, pages.count);
+    return inPvmmio || this.#opregion === pages || super.usesHostPages(pages);
   }
 
   protected override doDetach(): void {

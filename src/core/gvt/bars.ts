@@ -93,7 +93,7 @@ export class Bars {
     this.#log = parts.log;
   }
 
-  /** @param index dword from 0x10: BAR0, BAR0 high, BAR2, BAR2 high; 4 and 5 are not implemented and read 0 */
+  /** @param index dword from 0x10: BAR0, BAR0 high, BAR2, BAR2 high; BARs 4 and 5 do not exist and read 0 */
   read(index: number): number {
     const bar = this.#at(index);
     return bar === undefined ? 0 : bar.read(index & 1);

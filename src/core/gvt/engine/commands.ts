@@ -1,6 +1,6 @@
 /**
  * The commands of each engine: how long each is and what it does (facts: gvt.md 4.16, 8.6, i915.md). A command without an
- * `execute` has no effect here; those marked `skipped` would have one in silicon (3D, media, unimplemented blits) and are
+ * `execute` has no effect here; those marked `skipped` would have one in silicon (3D, media, the other blits) and are
  * counted as skipped. What is not in the table ends the workload: GVT-g rejects it, or no engine has it.
  */
 import type { EngineId } from '../roles.js';
