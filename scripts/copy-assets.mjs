@@ -14,10 +14,10 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const OUT = join(ROOT, process.argv[2] ?? 'build');
 
 /** Files, or folders of which the files that are not TypeScript are taken. */
-const ASSETS = ['src/cli/config.schema.json', 'src/guest/agent'];
+const ASSETS = ['src/cli/config.schema.json', 'src/guest/agent', 'labs/xen/dom0'];
 const COMMAND = 'src/cli/mpt.js';
 /** Folders that tsc compiles; nothing else in the output folder is touched. */
-const COMPILED = ['src', 'test', 'bench', 'examples'];
+const COMPILED = ['src', 'test', 'bench', 'examples', 'labs'];
 /** What tsc makes of `x.ts`. */
 const OUTPUT = /\.(js|js\.map|d\.ts)$/;
 

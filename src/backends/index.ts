@@ -4,11 +4,15 @@ import { nearestName } from '../core/nearest-name.js';
 import { kvm } from './kvm/index.js';
 import type { BackendModule, ProbeResult } from './module.js';
 import { sim } from './sim/index.js';
+import { xen } from './xen/index.js';
 
 export type { BackendModule, OptionsSchema, ProbeResult } from './module.js';
 
-/** Every backend, in the order in which `auto` tries the hypervisors; simulations stand last. */
-export const BACKENDS: readonly BackendModule[] = [kvm as BackendModule, sim as BackendModule];
+/**
+ * Every backend, in the order in which `auto` tries the hypervisors; simulations stand last. Xen comes first: in its control
+ * domain it owns the machine, and a /dev/kvm there can only be a nested one.
+ */
+export const BACKENDS: readonly BackendModule[] = [xen as BackendModule, kvm as BackendModule, sim as BackendModule];
 
 export const backendNames = (): string[] => BACKENDS.map((backend) => backend.name);
 

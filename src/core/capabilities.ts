@@ -37,6 +37,8 @@ export interface Capabilities {
   readonly hostPages: boolean;
   /** The process may create VMs of its own (`createMachine`). Without it: a VM must exist before attach. */
   readonly machine: boolean;
+  /** A VM that something else created can be taken up (`openMachine`). Without it: only VMs of `createMachine`. */
+  readonly foreignVm: boolean;
   /** `armMsi`: an MSI can be raised from any thread by a write to a file descriptor. Without it: by inject_msi only. */
   readonly msiEventfd: boolean;
 }

@@ -8,6 +8,12 @@ export interface MachineSpec {
   readonly ram: readonly RamRegion[];
 }
 
+/** How a VM that exists already is taken up. */
+export interface OpenMachineSpec {
+  /** Ports, first and last, that are delivered to this machine although no vGPU owns them. */
+  readonly ports?: readonly (readonly [first: number, last: number])[];
+}
+
 /**
  * What another thread needs to stop a device thread that blocks in the hypervisor: structured-cloneable. Set the flag
  * with `Atomics.store(new Int32Array(flag), 0, 1)`, then signal the thread (`native/thread.ts`). Valid while the machine is
@@ -28,11 +34,12 @@ export interface Machine {
   readonly stopToken: StopToken;
   /**
    * Copies `image` to `gpa` (16-byte aligned, below 1 MiB, inside RAM) and makes vCPU 0 ready to execute its first
-   * byte in real mode with CS = gpa >> 4, IP = 0. The guest runs inside `requests.next()`.
+   * byte in real mode with CS = gpa >> 4, IP = 0. The guest runs inside `requests.next()`; where the hypervisor schedules
+   * it beside this process (Xen, ACRN) it also runs between two of them, from the first one on.
    */
   boot(gpa: Gpa, image: Uint8Array): void;
   /** Exits counted since creation by kind, for reports. Keys are the backend's own names (`mmio`, `pio`, `intr`, …). */
   exitCounts(): Readonly<Record<string, number>>;
-  /** Destroys the VM. Attached vGPUs answer VM_GONE from now on. Idempotent. */
+  /** Destroys the VM, or lets go of one that existed before. Attached vGPUs answer VM_GONE from now on. Idempotent. */
   close(): void;
 }

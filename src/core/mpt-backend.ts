@@ -9,7 +9,7 @@ import { MptError, type MptErrorDetails } from './errors.js';
 import { checkRamLayout } from './guest-ram.js';
 import type { GvtOps } from './gvt-ops.js';
 import type { IoRequest } from './io-request.js';
-import type { Machine, MachineSpec } from './machine.js';
+import type { Machine, MachineSpec, OpenMachineSpec } from './machine.js';
 import { type HostPages, MPT_OPERATIONS, type MptHostOps, type MptOperationName, OP_INDEX, type VgpuAttachment } from './mpt.js';
 import type { MptHandle } from './mpt-handle.js';
 
@@ -128,6 +128,18 @@ export abstract class MptBackend implements MptHostOps {
     this.require('machine', op);
     const ram = this.guard(op, () => checkRamLayout(spec.ram, op));
     return this.guard(op, () => this.doCreateMachine({ ...spec, ram }));
+  }
+
+  /**
+   * Takes up a VM that something else created, by the hypervisor's number or name for it. Closing the machine lets go of the
+   * VM and leaves it in being.
+   * @throws MptError UNSUPPORTED, VM_NOT_FOUND, BUSY (already taken up), HYPERVISOR
+   */
+  openMachine(vm: number | string, spec: OpenMachineSpec = {}): Machine {
+    const op = 'open_machine';
+    this.checkOpen(op);
+    this.require('foreignVm', op);
+    return this.guard(op, () => this.doOpenMachine(vm, spec));
   }
 
   /** Releases everything: attached vGPUs, machines, file descriptors. Idempotent. */
@@ -257,6 +269,9 @@ export abstract class MptBackend implements MptHostOps {
     throw new MptError('UNSUPPORTED', 'not provided');
   }
   protected doAllocateHostPages(_count: number): HostPages {
+    throw new MptError('UNSUPPORTED', 'not provided');
+  }
+  protected doOpenMachine(_vm: number | string, _spec: OpenMachineSpec): Machine {
     throw new MptError('UNSUPPORTED', 'not provided');
   }
   protected doCreateMachine(_spec: MachineSpec): Machine {

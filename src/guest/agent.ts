@@ -17,7 +17,7 @@ export type { AgentSize };
 export { AGENT_IMAGE };
 
 export interface AgentOptions {
-  /** Milliseconds that one command (or `boot`) may take before TIMEOUT; default 5000. */
+  /** Milliseconds that one command (or `boot`) may take before TIMEOUT, and 10 more for each dword that it streams; default 5000. */
   readonly timeoutMs?: number;
   /** Called each time the guest ran for a slice of about 1 ms without an access: engine slices go here. */
   readonly onIdle?: () => void;

@@ -15,17 +15,17 @@ function checkLength(length: number, what: string): number {
 }
 
 export class OwnedMapping {
-  readonly #sys: Syscalls;
   readonly #length: number;
   readonly #address: number;
+  readonly #unmap: () => void;
   #buffer: ArrayBuffer | undefined;
 
-  private constructor(sys: Syscalls, address: number, length: number, what: string) {
+  private constructor(sys: Syscalls, address: number, length: number, what: string, unmap?: () => void) {
     if (address < 0)
       throw new MptError(-address === ENOMEM ? 'NO_MEMORY' : 'HYPERVISOR', `mapping ${what} failed`, { errno: -address, size: length });
-    this.#sys = sys;
     this.#address = address;
     this.#length = length;
+    this.#unmap = unmap ?? (() => void sys.munmap(address, length));
     this.#buffer = sys.view(address, length);
   }
 
@@ -38,6 +38,11 @@ export class OwnedMapping {
   /** The first `length` bytes of a file or device. */
   static file(sys: Syscalls, fd: number, length: number, what: string): OwnedMapping {
     return new OwnedMapping(sys, sys.mmap(checkLength(length, what), PROT.READ | PROT.WRITE, MAP.SHARED, fd, 0), length, what);
+  }
+
+  /** Takes over what a library mapped at `address` (a negative number is the errno) and unmaps it by `unmap`. */
+  static adopt(sys: Syscalls, address: number, length: number, what: string, unmap: () => void): OwnedMapping {
+    return new OwnedMapping(sys, address, checkLength(length, what), what, unmap);
   }
 
   get hva(): Hva {
@@ -63,6 +68,6 @@ export class OwnedMapping {
     if (this.#buffer === undefined) return;
     detachArrayBuffer(this.#buffer);
     this.#buffer = undefined;
-    this.#sys.munmap(this.#address, this.#length);
+    this.#unmap();
   }
 }

@@ -21,6 +21,10 @@ export interface Syscalls {
   read(fd: number, buffer: Uint8Array): number;
   write(fd: number, buffer: Uint8Array): number;
   poll(fds: Uint8Array, count: number, timeoutMs: number): number;
+  /** Descriptor that is readable while a signal of `set` (128 bytes) is pending for the thread that polls it. */
+  signalfd(set: Uint8Array, flags: number): number;
+  flock(fd: number, operation: number): number;
+  ftruncate(fd: number, length: number): number;
   getpid(): number;
   gettid(): number;
   /** Sends a signal to one thread of a process. */
@@ -37,10 +41,11 @@ export interface Syscalls {
 }
 
 /** Values of Linux on x86-64 (asm-generic/fcntl.h, mman-common.h, sys/eventfd.h, signal.h). */
-export const O = { RDONLY: 0, RDWR: 2, NONBLOCK: 0x800, CLOEXEC: 0x8_0000 } as const;
+export const O = { RDONLY: 0, RDWR: 2, CREAT: 0x40, EXCL: 0x80, NONBLOCK: 0x800, CLOEXEC: 0x8_0000 } as const;
 export const PROT = { READ: 1, WRITE: 2 } as const;
 export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20, NORESERVE: 0x4000 } as const;
 export const EFD = { CLOEXEC: 0x8_0000, NONBLOCK: 0x800 } as const;
+export const SFD = { CLOEXEC: 0x8_0000, NONBLOCK: 0x800 } as const;
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16 } as const;
 export const SIG_BLOCK = 0;
 export const SIG_SETMASK = 2;

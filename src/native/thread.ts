@@ -7,8 +7,9 @@
  */
 import { MptError } from '../core/errors.js';
 import type { StopToken } from '../core/machine.js';
+import { OwnedFd } from './fd.js';
 import { libcSyscalls } from './libc.js';
-import { SIG_BLOCK, SIG_SETMASK, SIGUSR2, type Syscalls, signalSet } from './syscalls.js';
+import { SFD, SIG_BLOCK, SIG_SETMASK, SIGUSR2, type Syscalls, signalSet } from './syscalls.js';
 
 export const KICK_SIGNAL = SIGUSR2;
 
@@ -38,25 +39,20 @@ export function holdKickSignal(sys: Syscalls): number {
   return sys.gettid();
 }
 
-/** The calling thread's kick signal: blocked while this object lives, raised by a timer on request. */
-export class ThreadKick {
+/** The calling thread's kick signal, blocked while this object lives: for a wait that looks for it by a signalfd. */
+export class KickSignal {
   readonly tid: number;
   readonly pid: number;
-  readonly #sys: Syscalls;
-  readonly #set = signalSet(KICK_SIGNAL);
-  readonly #timer: number;
-  #armed = false;
+  protected readonly sys: Syscalls;
+  protected readonly set = signalSet(KICK_SIGNAL);
   #closed = false;
 
-  /** @throws MptError HYPERVISOR when the signal cannot be blocked or the process has no timer left */
+  /** @throws MptError HYPERVISOR when the signal cannot be blocked */
   constructor(sys: Syscalls) {
-    this.#sys = sys;
+    this.sys = sys;
     this.tid = sys.gettid();
     this.pid = sys.getpid();
-    if (holders === 0) required(sys.sigmask(SIG_BLOCK, this.#set, savedMask), 'blocking the kick signal');
-    this.#timer = sys.timerCreate(KICK_SIGNAL, this.tid);
-    if (this.#timer < 0 && holders === 0) sys.sigmask(SIG_SETMASK, savedMask, new Uint8Array(128));
-    required(this.#timer, 'timer_create');
+    if (holders === 0) required(sys.sigmask(SIG_BLOCK, this.set, savedMask), 'blocking the kick signal');
     holders++;
   }
 
@@ -65,29 +61,56 @@ export class ThreadKick {
     return savedMask;
   }
 
-  /** Kicks the thread after `ms`, then every `ms` until `disarm()`: a kick between two waits is never the last. */
-  arm(ms: number): void {
-    const ns = Math.max(1000, Math.round(ms * 1e6));
-    required(this.#sys.timerSet(this.#timer, ns, ns), 'timer_settime');
-    this.#armed = true;
+  /** A descriptor that is readable while a kick is pending. @throws MptError HYPERVISOR */
+  openSignalfd(): OwnedFd {
+    return new OwnedFd(this.sys, this.sys.signalfd(this.set, SFD.CLOEXEC | SFD.NONBLOCK), 'signalfd');
   }
 
-  disarm(): void {
-    if (!this.#armed) return;
-    this.#sys.timerSet(this.#timer, 0, 0);
-    this.#armed = false;
-  }
-
-  /** Takes pending kicks, so that the next KVM_RUN runs. */
+  /** Takes pending kicks, so that the next wait waits. */
   drain(): void {
-    while (this.#sys.sigtake(this.#set) > 0);
+    while (this.sys.sigtake(this.set) > 0);
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#sys.timerDelete(this.#timer);
     this.drain();
-    if (--holders === 0) this.#sys.sigmask(SIG_SETMASK, savedMask, new Uint8Array(128));
+    if (--holders === 0) this.sys.sigmask(SIG_SETMASK, savedMask, new Uint8Array(128));
+  }
+}
+
+/** The same with a timer that raises the signal: for KVM_RUN, inside which the kernel unblocks it. */
+export class ThreadKick extends KickSignal {
+  readonly #timer: number;
+  #armed = false;
+  #deleted = false;
+
+  /** @throws MptError HYPERVISOR when the signal cannot be blocked or the process has no timer left */
+  constructor(sys: Syscalls) {
+    super(sys);
+    this.#timer = sys.timerCreate(KICK_SIGNAL, this.tid);
+    if (this.#timer >= 0) return;
+    this.#deleted = true;
+    this.close();
+    required(this.#timer, 'timer_create');
+  }
+
+  /** Kicks the thread after `ms`, then every `ms` until `disarm()`: a kick between two waits is never the last. */
+  arm(ms: number): void {
+    const ns = Math.max(1000, Math.round(ms * 1e6));
+    required(this.sys.timerSet(this.#timer, ns, ns), 'timer_settime');
+    this.#armed = true;
+  }
+
+  disarm(): void {
+    if (!this.#armed) return;
+    this.sys.timerSet(this.#timer, 0, 0);
+    this.#armed = false;
+  }
+
+  override close(): void {
+    if (!this.#deleted) this.sys.timerDelete(this.#timer);
+    this.#deleted = true;
+    super.close();
   }
 }

@@ -25,6 +25,7 @@ export const EVERYTHING: Capabilities = {
   dmaHugePage: true,
   hostPages: true,
   machine: true,
+  foreignVm: true,
   msiEventfd: true,
 };
 

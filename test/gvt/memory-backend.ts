@@ -30,6 +30,7 @@ const CAPABILITIES: Capabilities = {
   dmaHugePage: false,
   hostPages: false,
   machine: false,
+  foreignVm: false,
   msiEventfd: false,
 };
 

@@ -117,6 +117,18 @@ export class FaultySyscalls implements Syscalls {
     return this.#run('poll', () => this.#sys.poll(fds, count, timeoutMs));
   }
 
+  signalfd(set: Uint8Array, flags: number): number {
+    return this.#opened(this.#run('signalfd', () => this.#sys.signalfd(set, flags)));
+  }
+
+  flock(fd: number, operation: number): number {
+    return this.#run('flock', () => this.#sys.flock(fd, operation));
+  }
+
+  ftruncate(fd: number, length: number): number {
+    return this.#run('ftruncate', () => this.#sys.ftruncate(fd, length));
+  }
+
   getpid(): number {
     return this.#sys.getpid();
   }

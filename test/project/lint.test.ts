@@ -46,8 +46,8 @@ const DIRECTIONS: readonly { file: string; allowed: readonly string[]; forbidden
   },
   {
     file: 'src/native/x.ts',
-    allowed: ['./syscalls.js', '../core/errors.js', '../core/addresses.js', '../core/machine.js', 'koffi', 'node:v8'],
-    forbidden: ['../core/mpt.js', '../core/mpt-backend.js', '../backends/kvm/abi.js', 'eventemitter3', 'node:fs'],
+    allowed: ['./syscalls.js', '../core/errors.js', '../core/addresses.js', '../core/machine.js', 'koffi', 'node:fs', 'node:path'],
+    forbidden: ['../core/mpt.js', '../core/mpt-backend.js', '../backends/kvm/abi.js', 'eventemitter3', 'node:net'],
   },
   {
     file: 'src/backends/x.ts',

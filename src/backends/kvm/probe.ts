@@ -45,6 +45,7 @@ export function kvmFeatures(sys: Syscalls, kvmFd: number, pageTrack: PageTrackLe
       dmaHugePage: true,
       hostPages: true,
       machine: true,
+      foreignVm: false,
       msiEventfd: extension('KVM_CAP_IRQFD') > 0 && extension('KVM_CAP_IRQ_ROUTING') > 0,
     }),
   };

@@ -20,6 +20,7 @@ export const simCapabilities = (pageTrack: PageTrackLevel | null): Readonly<Capa
     dmaHugePage: true,
     hostPages: true,
     machine: true,
+    foreignVm: false,
     // There is no kernel that could raise a message while the device thread is elsewhere.
     msiEventfd: false,
   });

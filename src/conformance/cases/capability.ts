@@ -173,6 +173,16 @@ const PROBES: readonly Probe[] = [
         backend.createMachine({ ram: RAM_LAYOUT }).close(),
   },
   {
+    capability: 'foreignVm',
+    op: 'open_machine',
+    operations: [],
+    vm: false,
+    prepare: (ctx) => {
+      const vmId = ctx.has('foreignVm') && ctx.has('machine') ? ctx.open().createMachine({ ram: RAM_LAYOUT }).vmId : 1;
+      return () => ctx.backend.openMachine(vmId).close();
+    },
+  },
+  {
     capability: 'msiEventfd',
     op: 'arm_msi',
     operations: ['inject_msi'],

@@ -12,6 +12,8 @@ import { AGENT_COMMANDS, AGENT_FAULT_PORT, AGENT_PORT, type AgentCommand, EXCEPT
 const SLICE_MS = 1;
 /** The same without work: a timed kick costs as much as three accesses, and vertical blanks are 16 ms apart. */
 const QUIET_SLICE_MS = 15;
+/** What an access that a command is known to make may take besides: where the hypervisor itself is emulated, milliseconds. */
+const ACCESS_MS = 10;
 /** Accesses between two looks at the clock while the guest keeps exiting. */
 const CLOCK_INTERVAL = 1024;
 const NO_DATA: ArrayLike<number> = [];
@@ -87,7 +89,7 @@ export class AgentExchange {
     this.commands++;
     fetch.value[0] = command.opcode;
     this.#machine.requests.complete(fetch);
-    this.#pump();
+    this.#pump(data.length * ACCESS_MS);
   }
 
   /** Brings the agent to where it waits for a command. */
@@ -103,9 +105,9 @@ export class AgentExchange {
   }
 
   /** Runs the guest and serves its accesses until it fetches and there is nothing to send. */
-  #pump(): void {
+  #pump(moreMs = 0): void {
     const { requests } = this.#machine;
-    const deadline = performance.now() + this.#timeoutMs;
+    const deadline = performance.now() + this.#timeoutMs + moreMs;
     this.#state = 'running';
     let slice = this.#slice();
     try {

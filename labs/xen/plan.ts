@@ -1,0 +1,54 @@
+/** What `npm run lab:xen` runs without a command. One boot each. */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { must, temporary } from './children.js';
+
+export interface PlanJob {
+  readonly name: string;
+  /** For bash in dom0, in the checkout. It fails by its exit code; the `*.tap` files that it leaves in `$MPT_LAB_OUT` are counted. */
+  readonly command: string;
+  readonly timeoutS: number;
+  /** Looks at what the job left, on the host. Each counts as one point. */
+  readonly checks?: Readonly<Record<string, (out: string, checkout: string) => Promise<void>>>;
+}
+
+const MPT = 'node build/src/cli/mpt.js';
+const conformance = (guest: string): string =>
+  `${MPT} conformance --backend xen --config labs/xen/${guest}.json >"$MPT_LAB_OUT/result.tap"`;
+
+export const PLAN: readonly PlanJob[] = [
+  { name: 'conformance-hvm', command: conformance('hvm'), timeoutS: 300 },
+  { name: 'conformance-pvh', command: conformance('pvh'), timeoutS: 300 },
+  {
+    name: 'tests',
+    command: `
+      rc=0
+      for file in build/test/xen/*.test.js; do
+        node "$file" >"$MPT_LAB_OUT/$(basename "$file" .test.js).tap" || rc=1
+      done
+      exit $rc`,
+    timeoutS: 300,
+  },
+  {
+    name: 'picture',
+    command: `${MPT} backends && ${MPT} run --backend xen --picture "$MPT_LAB_OUT/card.png" --json`,
+    timeoutS: 180,
+    checks: { 'the picture is the one that sim draws': samePictureAsSim },
+  },
+];
+
+async function samePictureAsSim(out: string, checkout: string): Promise<void> {
+  const drawn = join(out, 'card.png');
+  if (!existsSync(drawn)) throw new Error('no picture was drawn');
+  const folder = temporary(mkdtempSync(join(tmpdir(), 'mpt-lab-')));
+  const wanted = join(folder, 'card.png');
+  try {
+    await must(process.execPath, ['build/src/cli/mpt.js', 'run', '--backend', 'sim', '--picture', wanted], { cwd: checkout });
+    const [xen, sim] = [drawn, wanted].map((path) => createHash('sha256').update(readFileSync(path)).digest('hex'));
+    if (xen !== sim) throw new Error(`sha256 ${xen}, on sim ${sim}`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}

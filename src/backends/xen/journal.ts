@@ -1,0 +1,106 @@
+/**
+ * What this backend leaves behind in Xen when its process is killed: domains that it created, and pages of guests that it
+ * pinned, which would keep a destroyed guest's memory for ever. Xen ties neither to a process. They are recorded
+ * (`CrashJournal`), and the next process that opens the backend removes what a dead one left.
+ */
+import { CrashJournal } from '../../native/crash-journal.js';
+import type { Syscalls } from '../../native/syscalls.js';
+import type { XenCalls } from '../../native/xen-calls.js';
+import type { XenctrlLayout } from './abi.js';
+import { unmapGrant } from './grants.js';
+
+export const JOURNAL_DIRECTORY = '/run/mediated-passthrough';
+const PREFIX = 'xen';
+const GRANT = 1;
+const DOMAIN = 2;
+
+/** First bytes of the handle (UUID) of each domain that we create: `mptX`. The tag follows. */
+const HANDLE_MAGIC = [0x6d, 0x70, 0x74, 0x58] as const;
+const TAG_BYTES = 6;
+export const HANDLE_SIZE = 16;
+
+/** A new domain handle with a tag that tells the domain from a later one with the same id. */
+export function newDomainHandle(): { readonly handle: Uint8Array; readonly tag: number } {
+  const tag = Math.floor(Math.random() * 2 ** 48);
+  const handle = new Uint8Array(HANDLE_SIZE);
+  handle.set(HANDLE_MAGIC);
+  for (let i = 0; i < TAG_BYTES; i++) handle[HANDLE_MAGIC.length + i] = Math.floor(tag / 256 ** i) & 0xff;
+  return { handle, tag };
+}
+
+/** The tag of a handle of ours, or -1. */
+export function tagOf(handle: Uint8Array): number {
+  if (HANDLE_MAGIC.some((byte, i) => handle[i] !== byte)) return -1;
+  let tag = 0;
+  for (let i = TAG_BYTES - 1; i >= 0; i--) tag = tag * 256 + (handle[HANDLE_MAGIC.length + i] as number);
+  return tag;
+}
+
+export class Journal {
+  readonly #file: CrashJournal | undefined;
+  readonly #grants = new Map<number, number>();
+  readonly #domains = new Map<number, number>();
+
+  constructor(sys: Syscalls, directory = JOURNAL_DIRECTORY) {
+    this.#file = CrashJournal.open(sys, directory, PREFIX);
+  }
+
+  /** False where the directory cannot be written: a kill then leaves what it leaves. */
+  get kept(): boolean {
+    return this.#file !== undefined;
+  }
+
+  grantMapped(handle: number, busAddress: number): void {
+    const slot = this.#file?.add({ kind: GRANT, id: handle, tag: busAddress });
+    if (slot !== undefined) this.#grants.set(handle, slot);
+  }
+
+  grantUnmapped(handle: number): void {
+    const slot = this.#grants.get(handle);
+    if (slot === undefined) return;
+    this.#grants.delete(handle);
+    this.#file?.remove(slot);
+  }
+
+  domainCreated(domid: number, tag: number): void {
+    const slot = this.#file?.add({ kind: DOMAIN, id: domid, tag });
+    if (slot !== undefined) this.#domains.set(domid, slot);
+  }
+
+  domainDestroyed(domid: number): void {
+    const slot = this.#domains.get(domid);
+    if (slot === undefined) return;
+    this.#domains.delete(domid);
+    this.#file?.remove(slot);
+  }
+
+  close(): void {
+    this.#file?.close();
+  }
+}
+
+/** What was removed after dead processes. */
+export interface Recovered {
+  readonly grants: number;
+  readonly domains: number;
+}
+
+/**
+ * Removes what dead processes left. Safe against numbers that were given out again: a domain must carry the recorded tag, and
+ * Xen unmaps a grant only when handle and machine address belong together.
+ */
+export function recoverStale(sys: Syscalls, calls: XenCalls, layout: XenctrlLayout, directory = JOURNAL_DIRECTORY): Recovered {
+  let grants = 0;
+  let domains = 0;
+  const info = new Uint8Array(layout.xc_domaininfo_t.size);
+  const { handle: at } = layout.xc_domaininfo_t;
+  for (const { records, done } of CrashJournal.stale(sys, directory, PREFIX)) {
+    for (const { kind, id, tag } of records) {
+      if (kind !== DOMAIN || calls.domainInfo(id, info) !== id || tagOf(info.subarray(at, at + HANDLE_SIZE)) !== tag) continue;
+      if (calls.destroyDomain(id) >= 0) domains++;
+    }
+    for (const { kind, id, tag } of records) if (kind === GRANT && unmapGrant(calls, id, tag) === 0) grants++;
+    done();
+  }
+  return { grants, domains };
+}
