@@ -1,20 +1,21 @@
-/** Compiles bench/baseline/*.c with gcc, beside the compiled benchmarks. */
+/** Compiles the C programs of bench/baseline with gcc, beside the compiled benchmarks. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { MptError } from '../src/core/errors.js';
 import { AGENT_COMMANDS, AGENT_GPA, AGENT_IMAGE, AGENT_PORT } from '../src/guest/agent.js';
 
-/** Programs and the sources that each is made of. */
-const PROGRAMS = {
-  exits: ['exits.c', 'agent.c', 'vm.c', 'subject.c'],
-  msi: ['msi.c', 'agent.c', 'vm.c', 'subject.c'],
-  copies: ['copies.c', 'vm.c', 'subject.c'],
-  attach: ['attach.c', 'vm.c', 'subject.c'],
-  'cold-start': ['cold-start.c', 'vm.c', 'subject.c'],
-} as const;
-
 const FLAGS = ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror'];
+
+/** The programs of one backend. */
+export interface Sources {
+  /** Programs and the sources that each is made of, below bench/baseline. */
+  readonly programs: Readonly<Record<string, readonly string[]>>;
+  /** Flags for headers and libraries. */
+  readonly flags: readonly string[];
+  /** What must be installed, for the message. */
+  readonly hint: string;
+}
 
 export interface Baseline {
   /** Path of a program. */
@@ -25,8 +26,8 @@ export interface Baseline {
   readonly compiler: string;
 }
 
-/** @throws MptError UNAVAILABLE when gcc or the kernel's headers are missing, or a program does not compile */
-export function compileBaseline(): Baseline {
+/** @throws MptError UNAVAILABLE when gcc, headers or libraries are missing, or a program does not compile */
+export function compileBaseline({ programs, flags, hint }: Sources): Baseline {
   // Two folders up from build/bench/baseline.js; the programs go to build/bench-baseline.
   const sources = fileURLToPath(new URL('../../bench/baseline/', import.meta.url));
   const output = fileURLToPath(new URL('../bench-baseline/', import.meta.url));
@@ -34,9 +35,9 @@ export function compileBaseline(): Baseline {
   const image = `${output}agent.bin`;
   writeFileSync(image, AGENT_IMAGE);
   writeFileSync(`${output}agent-protocol.h`, protocolHeader());
-  const compiler = gcc(['--version']).split('\n', 1)[0] as string;
-  for (const [name, files] of Object.entries(PROGRAMS))
-    gcc([...FLAGS, '-I', output, '-o', output + name, ...files.map((file) => sources + file)]);
+  const compiler = gcc(['--version'], hint).split('\n', 1)[0] as string;
+  for (const [name, files] of Object.entries(programs))
+    gcc([...FLAGS, '-I', output, '-o', output + name, ...files.map((file) => sources + file), ...flags], hint);
   return { program: (name) => output + name, image, compiler };
 }
 
@@ -49,16 +50,13 @@ function protocolHeader(): string {
     .join('');
 }
 
-function gcc(args: readonly string[]): string {
+function gcc(args: readonly string[], hint: string): string {
   try {
     return execFileSync('gcc', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   } catch (error) {
     const { code, stderr = '' } = error as { code?: string; stderr?: string };
-    if (code === 'ENOENT')
-      throw new MptError('UNAVAILABLE', 'gcc is missing, and the baselines are C programs', {
-        hint: 'install gcc and the headers of libc and Linux (Debian: gcc libc6-dev linux-libc-dev)',
-      });
-    const reason = stderr.split('\n').find((line) => line.includes('error')) ?? 'gcc failed';
-    throw new MptError('UNAVAILABLE', `a baseline does not compile: ${reason.trim()}`);
+    if (code === 'ENOENT') throw new MptError('UNAVAILABLE', 'gcc is missing, and the baselines are C programs', { hint });
+    const reason = stderr.split('\n').find((line) => /error|cannot find/.test(line)) ?? 'gcc failed';
+    throw new MptError('UNAVAILABLE', `a baseline does not compile: ${reason.trim()}`, { hint });
   }
 }

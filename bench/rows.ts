@@ -1,4 +1,4 @@
-/** What is measured: one row a line of the table, each with the two programs that do the same work. */
+/** What is measured: one row a line of the table, each with the two programs that do the same work. The rows of KVM. */
 
 export interface Unit {
   readonly name: 'ns' | 'us' | 'ms';
@@ -6,9 +6,9 @@ export interface Unit {
   readonly ns: number;
 }
 
-const NS: Unit = { name: 'ns', ns: 1 };
-const US: Unit = { name: 'us', ns: 1e3 };
-const MS: Unit = { name: 'ms', ns: 1e6 };
+export const NS: Unit = { name: 'ns', ns: 1 };
+export const US: Unit = { name: 'us', ns: 1e3 };
+export const MS: Unit = { name: 'ms', ns: 1e6 };
 
 export interface Row {
   readonly name: string;

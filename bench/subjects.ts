@@ -10,14 +10,29 @@ export type Command = readonly [program: string, ...args: string[]];
 export interface Subject {
   /** Does the work `count` times. @returns nanoseconds that it took. @throws MptError IO when the program ends or fails */
   sample(count: number): Promise<number>;
-  close(): void;
+  /** Ends the program and waits for its end. */
+  close(): Promise<void>;
 }
 
 const running = new Set<ChildProcessWithoutNullStreams>();
 
-/** Ends every program that is running now; for Ctrl-C. */
+/** Ends every program that is running now; for Ctrl-C. A program that has something to undo does so. */
 export function endAll(): void {
-  for (const child of running) child.kill('SIGKILL');
+  for (const child of running) child.kill('SIGTERM');
+}
+
+/** How long a program may take to undo what it did. */
+const END_MS = 10_000;
+
+function ended(child: ChildProcessWithoutNullStreams): Promise<void> {
+  if (!running.has(child)) return Promise.resolve();
+  return new Promise((resolve) => {
+    const late = setTimeout(() => child.kill('SIGKILL'), END_MS);
+    child.once('close', () => {
+      clearTimeout(late);
+      resolve();
+    });
+  });
 }
 
 function start([program, ...args]: Command): { child: ChildProcessWithoutNullStreams; answer(): Promise<number> } {
@@ -30,7 +45,7 @@ function start([program, ...args]: Command): { child: ChildProcessWithoutNullStr
   // A program that died tells why through its exit; writing to it must not raise a second error.
   child.stdin.on('error', () => {});
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const ended = new Promise<string>((resolve) => {
+  const reason = new Promise<string>((resolve) => {
     child.on('error', (error) => resolve(error.message));
     child.on('close', (code, signal) => {
       running.delete(child);
@@ -41,7 +56,7 @@ function start([program, ...args]: Command): { child: ChildProcessWithoutNullStr
     child,
     async answer() {
       const line = await lines.next();
-      if (line.done === true) throw new MptError('IO', `${program} ${args.join(' ')}: ${await ended}`);
+      if (line.done === true) throw new MptError('IO', `${program} ${args.join(' ')}: ${await reason}`);
       return (JSON.parse(line.value) as { ns: number }).ns;
     },
   };
@@ -57,6 +72,7 @@ export function longLived(command: Command): Subject {
     },
     close() {
       child.stdin.end();
+      return ended(child);
     },
   };
 }
@@ -71,10 +87,10 @@ export function started(command: Command): Subject {
         const { child, answer } = start([...command, String(process.hrtime.bigint())] as unknown as Command);
         ns += await answer();
         child.stdin.end();
-        await new Promise((resolve) => (running.has(child) ? child.once('close', resolve) : resolve(undefined)));
+        await ended(child);
       }
       return ns;
     },
-    close() {},
+    async close() {},
   };
 }

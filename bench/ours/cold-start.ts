@@ -2,12 +2,11 @@
  * `cold-start process START_NS`: prints the time from START_NS (the parent's CLOCK_MONOTONIC before it started this process) to
  * the guest's first exit. `cold-start machine`: the part of it from opening a VM to its first exit, for each count.
  */
-import { kvm } from '../../src/backends/kvm/index.js';
 import type { Machine } from '../../src/core/machine.js';
 import type { MptBackend } from '../../src/core/mpt-backend.js';
 import { AGENT_GPA } from '../../src/guest/agent/protocol.js';
 import { AGENT_IMAGE } from '../../src/guest/agent-image.js';
-import { RAM_SIZE } from './guest.js';
+import { openBackend, RAM_SIZE } from './guest.js';
 import { nowNs, type Open, report } from './sample.js';
 
 function toFirstExit(backend: MptBackend): Machine {
@@ -19,7 +18,7 @@ function toFirstExit(backend: MptBackend): Machine {
 }
 
 export const open: Open = ([what, startNs]) => {
-  const backend = kvm.open();
+  const backend = openBackend();
   if (what === 'process') {
     toFirstExit(backend);
     report(Number(process.hrtime.bigint() - BigInt(startNs as string)));

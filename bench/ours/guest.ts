@@ -1,5 +1,5 @@
-/** The guest of the benchmarks: the KVM backend, one region of RAM and the agent, as the C programs have them. */
-import { kvm } from '../../src/backends/kvm/index.js';
+/** The guest of the benchmarks: the backend, one region of RAM and the agent, as the C programs have them. */
+import type { BackendModule } from '../../src/backends/module.js';
 import { bdf, VgpuId } from '../../src/core/addresses.js';
 import { NULL_GVT_OPS } from '../../src/core/gvt-ops.js';
 import type { Machine } from '../../src/core/machine.js';
@@ -25,8 +25,34 @@ export interface Scene {
   reported(): number;
 }
 
+/** Loaded one by one: a cold start must not pay for the others. */
+const BACKENDS: Readonly<Record<string, () => Promise<BackendModule>>> = {
+  kvm: async () => (await import('../../src/backends/kvm/index.js')).kvm,
+  xen: async () => (await import('../../src/backends/xen/index.js')).xen,
+};
+
+let chosen: BackendModule | undefined;
+const opened: MptBackend[] = [];
+
+/** Names the backend of everything that is opened here. */
+export async function chooseBackend(name: string): Promise<void> {
+  chosen = await BACKENDS[name]?.();
+  if (chosen === undefined) throw new Error(`no backend is called '${name}'`);
+}
+
+export function openBackend(): MptBackend {
+  const backend = (chosen as BackendModule).open();
+  opened.push(backend);
+  return backend;
+}
+
+/** What a hypervisor keeps beyond this process goes now. */
+export function closeBackends(): void {
+  for (const backend of opened) backend.close();
+}
+
 export function openMachine(): { backend: MptBackend; machine: Machine } {
-  const backend = kvm.open();
+  const backend = openBackend();
   return { backend, machine: backend.createMachine({ ram: [{ gpa: 0, size: RAM_SIZE }] }) };
 }
 

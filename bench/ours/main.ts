@@ -1,5 +1,6 @@
-/** Our side of a row as a program: a count a line on stdin, one JSON line on stdout, as the C programs do it. */
+/** Our side of a row as a program, BACKEND SUBJECT ARGUMENT...: a count a line on stdin, one JSON line on stdout, as the C programs do it. */
 import { readSync } from 'node:fs';
+import { chooseBackend, closeBackends } from './guest.js';
 import { type Open, report, type Sample } from './sample.js';
 
 /** Loaded one by one: a cold start must not pay for the others. */
@@ -9,6 +10,9 @@ const SUBJECTS: Readonly<Record<string, () => Promise<{ open: Open }>>> = {
   copies: () => import('./copies.js'),
   attach: () => import('./attach.js'),
   'cold-start': () => import('./cold-start.js'),
+  'page-track': () => import('./page-track.js'),
+  dma: () => import('./dma.js'),
+  create: () => import('./create.js'),
 };
 
 /** Answers counts until stdin ends. Reads block: nothing else is to run in this process. */
@@ -25,14 +29,17 @@ function serve(sample: Sample): void {
   }
 }
 
-const [name = '', ...args] = process.argv.slice(2);
+const [backend = '', name = '', ...args] = process.argv.slice(2);
 try {
   const subject = SUBJECTS[name];
   if (subject === undefined) throw new Error(`no subject is called '${name}'`);
+  await chooseBackend(backend);
   const sample = await (await subject()).open(args);
   if (sample !== undefined) serve(sample);
 } catch (error) {
   // One line: the parent puts it into its own message.
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;
+} finally {
+  closeBackends();
 }

@@ -34,7 +34,7 @@ export interface Result {
   readonly seconds: number;
 }
 
-const PANIC = /Panic on CPU|Kernel panic|Xen BUG|FATAL/;
+const PANIC = /Panic on CPU|Kernel panic|Dom0 crashed|Xen BUG|FATAL/;
 /** What `init` and the session say begins so. */
 const SAID = /mpt-lab: (.*)/;
 /** A panic prints its stack, then the machine reboots, which ends QEMU. */

@@ -83,8 +83,9 @@ function failures(results: readonly JobResult[], points: readonly Point[]): stri
     .filter((result) => result.points.some(({ status }) => status === 'failed'))
     .flatMap(({ job, out }) => {
       const path = join(out, 'console.log');
-      const lines = existsSync(path) ? readFileSync(path, 'utf8').trimEnd().split('\n').slice(-CONSOLE_LINES) : [];
-      return [`-- ${job.name}: files in ${out}, end of console.log:`, ...lines];
+      const text = existsSync(path) ? readFileSync(path, 'utf8').trimEnd() : '';
+      const lines = text === '' ? ['(empty)'] : text.split('\n').slice(-CONSOLE_LINES);
+      return [`-- ${job.name}: files in ${out}, end of console.log:`, ...lines, ''];
     });
   return [...consoles, ...shown];
 }

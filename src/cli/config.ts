@@ -9,6 +9,7 @@ export interface Config {
   readonly backend?: string;
   readonly fallback?: string;
   readonly options?: Record<string, unknown>;
+  readonly domain?: string;
   readonly ramMiB?: number;
   readonly type?: string;
   readonly picture?: string;

@@ -49,11 +49,15 @@ program
   .option('--backend <name>', 'backend, or auto for the first available hypervisor (default: auto)')
   .option('--fallback <name>', 'backend that auto may take when no hypervisor is available')
   .option('--picture <file>', 'write the display as a PNG file')
-  .option('--config <file>', 'JSON configuration: backend, options, ramMiB, type, picture')
+  .option('--domain <id>', 'VM that exists already and has not run, by number or name (xen: xl create -p)')
+  .option('--config <file>', 'JSON configuration: backend, options, domain, ramMiB, type, picture')
   .addOption(new Option('--ram <mib>', 'guest RAM in MiB (default: 16)').argParser(mebibytes))
   .option('--type <name>', 'vGPU type (default: GVTg_V4_8)')
   .option('--json', 'print one JSON document')
-  .addHelpText('after', '\nExample:\n  mpt run --backend kvm --picture card.png --json')
+  .addHelpText(
+    'after',
+    '\nExamples:\n  mpt run --backend kvm --picture card.png --json\n  mpt run --backend xen --domain guest1 --picture card.png',
+  )
   .action((options: RunOptions) => act(options.json === true, () => runCommand(options)));
 
 program

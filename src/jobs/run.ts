@@ -7,8 +7,10 @@ import { findBackend } from '../backends/index.js';
 import { MptError } from '../core/errors.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
 import { Gvt } from '../core/gvt/gvt.js';
+import type { Machine } from '../core/machine.js';
+import type { MptBackend } from '../core/mpt-backend.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
-import { GuestAgent } from '../guest/agent.js';
+import { AGENT_PORT, AGENT_PORTS_SIZE, GuestAgent } from '../guest/agent.js';
 import { type DeviceInfo, GpuDriver, requiredRam } from '../guest/gpu-driver.js';
 import { CARD_HEIGHT, CARD_WIDTH, testCard } from '../guest/test-card.js';
 
@@ -21,6 +23,8 @@ export const MAX_RAM_MIB = 3072;
 export interface RunInput {
   readonly backend: string;
   readonly options: Record<string, unknown>;
+  /** A VM that exists already, by number or name, instead of a new one with `ramMiB`. */
+  readonly domain?: number | string;
   readonly ramMiB: number;
   readonly type: string;
 }
@@ -51,7 +55,7 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
   const backend = findBackend(input.backend).open(input.options);
   backend.stopFlag = context.stopFlag;
   try {
-    const machine = backend.createMachine({ ram: [{ gpa: 0, size: input.ramMiB * MIB }] });
+    const machine = openOrCreate(backend, input);
     let lastGuestError: string | undefined;
     const gvt = new Gvt(backend, {
       onGuestError: (_vgpu, what) => {
@@ -82,6 +86,19 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
     backend.close();
   }
 };
+
+function openOrCreate(backend: MptBackend, { domain, ramMiB }: RunInput): Machine {
+  if (domain === undefined) return backend.createMachine({ ram: [{ gpa: 0, size: ramMiB * MIB }] });
+  const machine = backend.openMachine(domain, { ports: [[AGENT_PORT, AGENT_PORT + AGENT_PORTS_SIZE - 1]] });
+  const size = machine.ram.find(({ gpa }) => gpa === 0)?.size ?? 0;
+  if (size >= MIN_RAM_MIB * MIB) return machine;
+  throw new MptError('NOT_RAM', `VM ${domain} has ${size / MIB} MiB of RAM from address 0 on`, {
+    op: 'run',
+    size,
+    limit: MIN_RAM_MIB * MIB,
+    hint: 'give it more memory',
+  });
+}
 
 /** A guest that waits in vain is told of what the vGPU refused it: the timeout itself says nothing of the cause. */
 function explained<T>(run: () => T, lastGuestError: () => string | undefined): T {

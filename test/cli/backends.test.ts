@@ -82,7 +82,7 @@ t.test('mpt backends', (t) => {
   const { code, stdout, stderr } = mpt('backends', '--json');
   t.equal(code, 0);
   t.equal(stderr, '');
-  const { backends } = JSON.parse(stdout);
+  const { auto, backends } = JSON.parse(stdout);
   t.same(
     backends.map((row: { name: string }) => row.name),
     BACKENDS.map(({ name }) => name),
@@ -92,6 +92,12 @@ t.test('mpt backends', (t) => {
     t.equal(typeof row.available, 'boolean');
     t.equal(row.capabilities === null, !row.available, 'capabilities exactly when available');
   }
-  t.match(mpt('backends').stdout, /^kvm +(un)?available/);
+  t.equal(
+    auto.backend,
+    backends.find((row: BackendModule & { available: boolean }) => row.available && row.kind === 'hypervisor')?.name ?? null,
+  );
+  const text = mpt('backends').stdout;
+  t.match(text, /^xen +(un)?available/);
+  t.match(text, auto.backend === null ? /\nauto +takes nothing: .*--fallback sim/ : new RegExp(`\\nauto +takes ${auto.backend}: `));
   t.end();
 });

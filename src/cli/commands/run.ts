@@ -12,6 +12,7 @@ export interface RunOptions {
   fallback?: string;
   picture?: string;
   config?: string;
+  domain?: string;
   ram?: number;
   type?: string;
   json?: boolean;
@@ -32,6 +33,7 @@ export async function runCommand(options: RunOptions): Promise<number> {
   const input: RunInput = {
     backend: name,
     options: config.backend === name ? (config.options ?? {}) : {},
+    ...(config.domain === undefined ? {} : { domain: config.domain }),
     ramMiB: config.ramMiB ?? DEFAULTS.ramMiB,
     type: config.type ?? DEFAULTS.type,
   };
@@ -60,7 +62,8 @@ export async function runCommand(options: RunOptions): Promise<number> {
 /** The command line wins over the configuration file. */
 async function mergeConfig(options: RunOptions): Promise<Config> {
   const file: Config = options.config === undefined ? {} : await readConfig(options.config);
-  const given = { backend: options.backend, fallback: options.fallback, ramMiB: options.ram, type: options.type, picture: options.picture };
+  const { backend, fallback, domain, ram: ramMiB, type, picture } = options;
+  const given = { backend, fallback, domain, ramMiB, type, picture };
   const config = { ...file, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) } as Config;
   // Options belong to the backend that the file names.
   if (options.backend !== undefined && options.backend !== file.backend && file.options !== undefined)
