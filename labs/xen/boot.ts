@@ -47,7 +47,7 @@ const PANIC_GRACE_MS = 3000;
 const MACHINE = [
   ...['-machine', 'pc', '-accel', 'tcg', '-cpu', 'EPYC,-monitor,-rdtscp,-smap', '-m', '2G', '-smp', '1'],
   ...['-no-reboot', '-nodefaults', '-display', 'none', '-monitor', 'none'],
-  ...['-device', 'isa-debug-exit,iobase=0x501,iosize=1', '-device', 'bochs-display,addr=5', '-device', 'edu,addr=6'],
+  ...['-device', 'isa-debug-exit,iobase=0x501,iosize=1', '-device', 'bochs-display,addr=5', '-device', 'edu,addr=6,dma_mask=0xffffffffff'],
 ];
 const XEN_COMMAND_LINE = 'console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=none dom0_mem=1G,max:1G';
 /** As file descriptors: a path may hold what QEMU's list of modules cannot, and the initramfs has no name any more. */

@@ -25,6 +25,7 @@ export const PLAN: readonly PlanJob[] = [
     name: 'tests',
     command: `
       rc=0
+      export TAP_TIMEOUT=600
       for file in build/test/xen/*.test.js; do
         [ -e "$file" ] || { echo 'there are no tests in build/test/xen'; exit 1; }
         node "$file" >"$MPT_LAB_OUT/$(basename "$file" .test.js).tap" || rc=1

@@ -28,9 +28,17 @@ const BYTES_A_PAGE = 4096;
 const PCI_RANGE = 2;
 const MEMORY_RANGE = 1;
 
+/**
+ * Libraries stay loaded: koffi unloads one whose object is collected, and the logger below, which every library keeps a
+ * pointer to, would then point to code that is no more.
+ */
+const loaded = new Map<string, Library>();
+
 function load(soname: string): Library | undefined {
   try {
-    return koffi.load(soname);
+    const library = loaded.get(soname) ?? koffi.load(soname);
+    loaded.set(soname, library);
+    return library;
   } catch {
     return undefined;
   }

@@ -110,6 +110,8 @@ export class XenDomain implements ForeignOwner {
   /** Throws the MptError of a failed call. A domain that no longer exists is noticed here. */
   fail(call: string, result: number, place: FailurePlace = {}): never {
     if (result === -ERRNO.ESRCH) this.noteGone();
+    // A domain that is being torn down answers many calls by other errors.
+    else this.requireAlive();
     throw xenFailure(call, result, { domid: this.domid, ...place });
   }
 
@@ -131,6 +133,10 @@ export class XenDomain implements ForeignOwner {
     if (info !== undefined && !info.dying) return info;
     this.noteGone();
     throw new MptError('VM_GONE', `domain ${this.domid} was destroyed`, { hint: 'detach the vGPU' });
+  }
+
+  requireAlive(): void {
+    this.info();
   }
 
   /** Runs `change` while no vCPU of the domain runs. */

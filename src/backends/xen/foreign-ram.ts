@@ -24,6 +24,8 @@ export interface ForeignOwner {
   readonly domid: number;
   /** Throws the MptError of a failed call; notices a domain that is gone. */
   fail(call: string, result: number, place?: { readonly gfn?: number }): never;
+  /** Throws VM_GONE when the domain is gone: what fails for another reason on a domain that is being torn down is asked so. */
+  requireAlive(): void;
 }
 
 /** One bucket's mapping. Closed when neither the cache nor a DMA mapping needs it. */
@@ -133,7 +135,7 @@ export class ForeignRam extends RamAccess {
     for (let i = 0; i < BUCKET_PAGES; i++) this.#gfns[i] = BigInt(first + i);
     const address = this.#calls.mapForeign(domid, this.#gfns, this.#errors);
     // A library that maps nothing at all says so by one error for the call.
-    if (address === -ERRNO.EINVAL) return undefined;
+    if (address === -ERRNO.EINVAL) return this.#nothing();
     if (address < 0) this.#owner.fail('foreign_map', address, { gfn: first });
     const mapping = OwnedMapping.adopt(this.#sys, address, BUCKET, `memory of domain ${domid}`, () =>
       this.#calls.unmapForeign(address, BUCKET_PAGES),
@@ -143,6 +145,12 @@ export class ForeignRam extends RamAccess {
     mapping.close();
     const gone = this.#errors.find((error) => error === -ERRNO.ESRCH);
     if (gone !== undefined) this.#owner.fail('foreign_map', gone, { gfn: first });
+    return this.#nothing();
+  }
+
+  /** A domain that is being destroyed has no RAM either, which is another answer. */
+  #nothing(): undefined {
+    this.#owner.requireAlive();
     return undefined;
   }
 

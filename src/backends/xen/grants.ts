@@ -166,6 +166,7 @@ export class GrantTable {
     const { domid } = this.#owner;
     const what = `grant_table_op map_grant_ref of domain ${domid}, gfn 0x${gfn.toString(16)}, failed: ${STATUS[status] ?? status}`;
     if (status === BAD_DOMAIN) this.#owner.fail('grant_table_op map_grant_ref', -3, { gfn });
+    this.#owner.requireAlive();
     if (status === NO_SPACE) return new MptError('LIMIT', what, { hint: 'raise gnttab_max_maptrack_frames on the command line of Xen' });
     return new MptError('NOT_RAM', what, { address: gfn * PAGE_SIZE, hint: 'the frame is not RAM of the domain' });
   }

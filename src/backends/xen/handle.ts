@@ -9,7 +9,7 @@ import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
 import { XEN_CONST as C } from './abi.js';
 import type { XenBackend } from './backend.js';
 import type { XenDomain } from './domain.js';
-import { ERRNO, xenFailure } from './failure.js';
+import { ERRNO } from './failure.js';
 import type { Bucket } from './foreign-ram.js';
 import type { Grant } from './grants.js';
 import type { XenMachine } from './machine.js';
@@ -249,7 +249,7 @@ export class XenHandle extends MptHandle {
       if (map) server.claim('memory', start, end);
       else server.unclaim('memory', start, end);
     } catch (error) {
-      if (MptError.is(error) && error.errno === ERRNO.ESRCH) this.#domain.noteGone();
+      this.#domain.requireAlive();
       throw error;
     }
   }
@@ -349,8 +349,7 @@ export class XenHandle extends MptHandle {
       this.#forbid(run, mapping);
     }
     if (failure === undefined) return;
-    if (failure.result === -ERRNO.ESRCH) this.#domain.noteGone();
-    throw xenFailure('memory_mapping', failure.result, { domid, gfn: failure.gfn });
+    this.#domain.fail('memory_mapping', failure.result, { gfn: failure.gfn });
   }
 }
 

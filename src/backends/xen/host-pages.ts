@@ -81,6 +81,10 @@ export class HostPagePool implements ForeignOwner {
     throw xenFailure(call, result, { domid: this.#domid, ...place });
   }
 
+  requireAlive(): void {
+    this.#holder();
+  }
+
   /** @throws MptError NO_MEMORY, LIMIT, HYPERVISOR */
   allocate(count: number): XenHostPages {
     const { sys, xen: calls } = this.#host;
