@@ -70,7 +70,7 @@ t.test('every operation notices by itself that its domain is gone', { skip }, (t
     ['read_gpa of memory that was not read before', (handle) => peek(handle, 2 * MIB, 4)],
     ['disable_page_track', (handle) => handle.disablePageTrack(Gfn(SCRATCH / PAGE_SIZE))],
     ['enable_page_track', (handle) => handle.enablePageTrack(Gfn(SCRATCH / PAGE_SIZE + 5))],
-    ['set_trap_area', (handle) => handle.setTrapArea(Gpa(2 * BAR), Gpa(2 * BAR + 1), true)],
+    ['set_trap_area', (handle) => handle.setTrapArea(Gpa(3 * BAR), Gpa(3 * BAR + 1), true)],
     ['map_gfn_to_mfn', (handle) => handle.mapGfnToMfn(Gfn(0x3000), (handle.backend as XenBackend).allocateHostPages(1).mfn, 1, true)],
   ];
   for (const [name, use] of uses) {
@@ -152,7 +152,6 @@ t.test('a domain that something else created is taken up, served, and left as it
 t.test('kill -9 leaves a domain and pinned pages; the next process removes them', { skip, timeout: 60_000 }, async (t) => {
   const others = figures(openedCalls()).domains;
   const program = `
-    import { openXenCalls } from '../../src/backends/xen/calls.js';
 import { XenBackend } from './build/src/backends/xen/backend.js';
     import { libcSyscalls } from './build/src/native/libc.js';
     const backend = new XenBackend(libcSyscalls);
