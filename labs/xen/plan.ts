@@ -19,8 +19,8 @@ const conformance = (guest: string): string =>
   `${MPT} conformance --backend xen --config labs/xen/${guest}.json >"$MPT_LAB_OUT/result.tap"`;
 
 export const PLAN: readonly PlanJob[] = [
-  { name: 'conformance-hvm', command: conformance('hvm'), timeoutS: 240 },
-  { name: 'conformance-pvh', command: conformance('pvh'), timeoutS: 240 },
+  { name: 'conformance-hvm', command: conformance('hvm'), timeoutS: 480 },
+  { name: 'conformance-pvh', command: conformance('pvh'), timeoutS: 480 },
   {
     name: 'tests',
     command: `
@@ -31,12 +31,12 @@ export const PLAN: readonly PlanJob[] = [
         node "$file" >"$MPT_LAB_OUT/$(basename "$file" .test.js).tap" || rc=1
       done
       exit $rc`,
-    timeoutS: 240,
+    timeoutS: 600,
   },
   {
     name: 'picture',
     command: `${MPT} backends && ${MPT} run --backend xen --picture "$MPT_LAB_OUT/card.png" --json`,
-    timeoutS: 120,
+    timeoutS: 240,
     checks: { 'the picture is the one that sim draws': samePictureAsSim },
   },
 ];
