@@ -76,7 +76,7 @@ t.test('every relative link in a document leads somewhere', (t) => {
 t.test('scripts that the documents name exist', (t) => {
   const named = new Set<string>();
   for (const file of ['README.md', 'CONTRIBUTING.md', '.ci/run'])
-    for (const [, name = ''] of read(file).matchAll(/npm run (?:--silent )?([a-z][\w-]*)/g)) named.add(name);
+    for (const [, name = ''] of read(file).matchAll(/npm run (?:--silent )?([a-z][\w:-]*)/g)) named.add(name);
   t.same(
     [...named].filter((name) => manifest.scripts[name] === undefined),
     [],

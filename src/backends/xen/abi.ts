@@ -42,7 +42,7 @@ export const XEN_STRUCT = {
   xen_dm_op_track_dirty_vram: { size: 16, nr: 0, first_pfn: 8 },
   xen_dm_op_set_mem_type: { size: 16, nr: 0, mem_type: 4, first_pfn: 8 },
   xen_dm_op_inject_msi: { size: 16, data: 0, addr: 8 },
-  xen_dm_op_map_mem_type_to_ioreq_server: { size: 8, id: 0, type: 2, flags: 4 },
+  xen_dm_op_map_mem_type_to_ioreq_server: { size: 16, id: 0, type: 2, flags: 4 },
   // hvm/save.h, arch-x86/hvm/save.h
   hvm_save_descriptor: { size: 8, typecode: 0, instance: 2, length: 4 },
   hvm_hw_cpu: {
