@@ -36,7 +36,7 @@ export const PLAN: readonly PlanJob[] = [
   {
     name: 'picture',
     command: `${MPT} backends && ${MPT} run --backend xen --picture "$MPT_LAB_OUT/card.png" --json`,
-    timeoutS: 240,
+    timeoutS: 400,
     checks: { 'the picture is the one that sim draws': samePictureAsSim },
   },
 ];

@@ -56,7 +56,7 @@ program
   .option('--json', 'print one JSON document')
   .addHelpText(
     'after',
-    '\nExamples:\n  mpt run --backend kvm --picture card.png --json\n  mpt run --backend xen --domain guest1 --picture card.png',
+    '\nExample:\n  mpt run --backend kvm --picture card.png --json\n  mpt run --backend xen --domain guest1 --picture card.png',
   )
   .action((options: RunOptions) => act(options.json === true, () => runCommand(options)));
 
