@@ -113,18 +113,20 @@ interface Seen {
 /** What `init` answers for exit codes above 125, which the shell gives to signals and to programs that are not there. */
 const ABOVE = 126;
 
-function verdictOf({ status, complaint }: End, { said, panic, late }: Seen, out: string): Omit<Result, 'seconds'> {
+function verdictOf(end: End, { said, panic, late }: Seen, out: string): Omit<Result, 'seconds'> {
   const log = `see ${join(out, 'serial.log')}`;
   if (panic !== undefined) return { verdict: 'panic', rc: EXIT.NO_VERDICT, reason: `${panic} (${log})` };
   if (late !== undefined) return { verdict: 'timeout', rc: EXIT.TIMEOUT, reason: `not ended within ${late} s (${log})` };
+  const { status } = end;
   // isa-debug-exit: QEMU ends with 2 * value + 1, and the value is one more than the exit code. QEMU itself fails with 1.
   const rc = status === null || status < 3 || status % 2 === 0 ? undefined : (status - 3) / 2;
-  if (rc === undefined) return { verdict: 'none', rc: EXIT.NO_VERDICT, reason: `${whatBroke(said, complaint, status)} (${log})` };
+  if (rc === undefined) return { verdict: 'none', rc: EXIT.NO_VERDICT, reason: `${whatBroke(end, said)} (${log})` };
   if (rc === 0) return { verdict: 'exit', rc };
   return { verdict: 'exit', rc: Math.min(rc, ABOVE - 1), reason: rc < ABOVE ? `the command ended with ${rc}` : said };
 }
 
-function whatBroke(said: string, complaint: string, status: number | null): string {
+function whatBroke({ status, signal, complaint }: End, said: string): string {
+  if (signal !== null) return `QEMU was killed by ${signal}`;
   if (complaint !== '' && status === 1) return `QEMU: ${complaint}`;
   if (said === '') return 'dom0 did not come up';
   return said === 'up' ? 'dom0 ended before the command did' : said;
@@ -158,9 +160,10 @@ function bootFiles(xen: string, out: string, job: Job): [kernel: number, initram
   return [openSync(join(xen, KERNEL), 'r'), fd];
 }
 
-/** QEMU's end: `status` is null when it was killed. */
+/** QEMU's end: an exit status, or the signal that killed it. */
 interface End {
   readonly status: number | null;
+  readonly signal: NodeJS.Signals | null;
   readonly complaint: string;
 }
 
@@ -177,12 +180,12 @@ function startQemu(qemu: Qemu, args: readonly string[], files: readonly number[]
   });
   const stderr = collected(child.stderr);
   const ended = new Promise<End>((resolve) => {
-    child.once('error', ({ message }) => resolve({ status: 1, complaint: message }));
-    child.once('close', (status) => {
+    child.once('error', ({ message }) => resolve({ status: 1, signal: null, complaint: message }));
+    child.once('close', (status, signal) => {
       const lines = stderr()
         .split('\n')
         .filter((line) => line !== '' && !line.includes("TCG doesn't support requested feature"));
-      resolve({ status, complaint: lastLine(lines.join('\n')) });
+      resolve({ status, signal, complaint: lastLine(lines.join('\n')) });
     });
   });
   return { kill: () => kill(child), ended };
