@@ -79,13 +79,14 @@ async function calibrate(ours: Subject, baseline: Subject, pace: Pace): Promise<
   let count = 1;
   let each = await ours.sample(1);
   await baseline.sample(1);
+  const wanted = (): number => Math.min(MAX_COUNT, Math.max(1, Math.round(pace.sampleNs / Math.max(each, 0.1))));
   for (let done = 1, spent = each; done < pace.warmCount && spent < pace.warmNs; done += count) {
-    count = Math.min(count * 4, MAX_COUNT);
+    count = Math.min(count * 4, wanted());
     const ns = await ours.sample(count);
     await baseline.sample(count);
     spent += ns;
     each = ns / count;
   }
-  const wanted = Math.min(MAX_COUNT, Math.max(1, Math.round(pace.sampleNs / Math.max(each, 0.1))));
-  return { count: wanted, pairNs: (await ours.sample(wanted)) + (await baseline.sample(wanted)) };
+  count = wanted();
+  return { count, pairNs: (await ours.sample(count)) + (await baseline.sample(count)) };
 }

@@ -21,7 +21,7 @@ function places(): string[] {
 }
 
 /** For what takes a hundred microseconds and more: there a hypercall, and V8 is slow to compile, where the processor is emulated. */
-const PACE: Pace = { sampleNs: 50e6, rowNs: 6e9, warmCount: 20_000, warmNs: 4e9 };
+const PACE: Pace = { sampleNs: 150e6, rowNs: 12e9, warmCount: 20_000, warmNs: 8e9 };
 
 await runSuite(
   {

@@ -1,5 +1,5 @@
 /** One boot: QEMU, Xen, dom0, the command, the verdict. */
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { collected, kill, lastLine, start, temporary } from './children.js';
@@ -65,8 +65,22 @@ const argumentsOf = (xen: string, out: string): string[] => [
   ...['-kernel', join(xen, XEN_ELF), '-append', XEN_COMMAND_LINE, '-initrd', MODULES],
 ];
 
-/** Boots and waits for the end. @throws LabError when the files of the run cannot be written */
-export async function boot({ xen, qemu }: Trees, { command, folder, out, timeoutS, tell, print }: Boot): Promise<Result> {
+/**
+ * Boots and waits for the end. A machine that dies before the command began is booted a second time: nothing was tested yet.
+ * @throws LabError when the files of the run cannot be written
+ */
+export async function boot(trees: Trees, asked: Boot): Promise<Result> {
+  const { mayBootAgain, ...result } = await bootOnce(trees, asked);
+  if (!mayBootAgain) return result;
+  asked.tell(`${result.reason}; booting again, its log is kept as serial-first.log`);
+  renameSync(join(asked.out, 'serial.log'), join(asked.out, 'serial-first.log'));
+  const { mayBootAgain: _, ...second } = await bootOnce(trees, asked);
+  return second;
+}
+
+type Attempt = Result & { readonly mayBootAgain: boolean };
+
+async function bootOnce({ xen, qemu }: Trees, { command, folder, out, timeoutS, tell, print }: Boot): Promise<Attempt> {
   const log = join(out, 'serial.log');
   const job: Job = { command, folder, env: environment(xen, out) };
   const files = bootFiles(xen, out, job);
@@ -75,7 +89,7 @@ export async function boot({ xen, qemu }: Trees, { command, folder, out, timeout
   const machine = startQemu(qemu, argumentsOf(xen, out), files);
   for (const fd of files) closeSync(fd);
 
-  const seen: Seen = { said: '' };
+  const seen: Seen = { said: '', up: false };
   const serial = new Tail(
     log,
     byLine((line) => {
@@ -84,7 +98,10 @@ export async function boot({ xen, qemu }: Trees, { command, folder, out, timeout
         setTimeout(machine.kill, PANIC_GRACE_MS).unref();
       }
       const words = SAID.exec(line)?.[1]?.trim();
-      if (words === 'up') tell(`dom0 up after ${seconds(began)} s`);
+      if (words === 'up') {
+        seen.up = true;
+        tell(`dom0 up after ${seconds(began)} s`);
+      }
       seen.said = words ?? seen.said;
     }),
   );
@@ -97,13 +114,17 @@ export async function boot({ xen, qemu }: Trees, { command, folder, out, timeout
   clearTimeout(timer);
   serial.close();
   printed.close();
-  return { ...verdictOf(end, seen, out), seconds: seconds(began) };
+  // Exit 0 is a reset. With 1 QEMU refuses its arguments.
+  const mayBootAgain = !seen.up && (seen.panic !== undefined || end.status === 0);
+  return { ...verdictOf(end, seen, out), seconds: seconds(began), mayBootAgain };
 }
 
 /** What the serial log and the clock told. */
 interface Seen {
   /** The last that `init` or the session said. */
   said: string;
+  /** The command was about to begin. */
+  up: boolean;
   /** The first line of a panic. */
   panic?: string;
   /** The limit that was passed. */
