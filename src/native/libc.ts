@@ -18,6 +18,9 @@ const cEventfd = libc.func('eventfd', 'int', ['uint', 'int']);
 const cRead = libc.func('read', 'int64_t', ['int', 'void *', 'size_t']);
 const cWrite = libc.func('write', 'int64_t', ['int', 'void *', 'size_t']);
 const cPoll = libc.func('poll', 'int', ['void *', 'ulong', 'int']);
+const cReadAt = libc.func('read', 'int64_t', ['int', 'uintptr_t', 'size_t']);
+const cWriteAt = libc.func('write', 'int64_t', ['int', 'uintptr_t', 'size_t']);
+const cPollAt = libc.func('poll', 'int', ['uintptr_t', 'ulong', 'int']);
 const cSignalfd = libc.func('signalfd', 'int', ['int', 'void *', 'int']);
 const cFlock = libc.func('flock', 'int', ['int', 'int']);
 const cFtruncate = libc.func('ftruncate', 'int', ['int', 'int64_t']);
@@ -66,6 +69,18 @@ export const libcSyscalls: Syscalls = {
   read: (fd, buffer) => failed(Number(cRead(fd, buffer, buffer.length))),
   write: (fd, buffer) => failed(Number(cWrite(fd, buffer, buffer.length))),
   poll: (fds, count, timeoutMs) => failed(cPoll(fds, count, timeoutMs)),
+  readAt: (fd, address, length) => {
+    const result: number = cReadAt(fd, address, length);
+    return result < 0 ? -koffi.errno() : result;
+  },
+  writeAt: (fd, address, length) => {
+    const result: number = cWriteAt(fd, address, length);
+    return result < 0 ? -koffi.errno() : result;
+  },
+  pollAt: (fds, count, timeoutMs) => {
+    const result: number = cPollAt(fds, count, timeoutMs);
+    return result < 0 ? -koffi.errno() : result;
+  },
   signalfd: (set, flags) => failed(cSignalfd(-1, set, flags)),
   flock: (fd, operation) => failed(cFlock(fd, operation)),
   ftruncate: (fd, length) => failed(cFtruncate(fd, length)),

@@ -117,6 +117,18 @@ export class FaultySyscalls implements Syscalls {
     return this.#run('poll', () => this.#sys.poll(fds, count, timeoutMs));
   }
 
+  readAt(fd: number, address: number, length: number): number {
+    return this.#run('readAt', () => this.#sys.readAt(fd, address, length));
+  }
+
+  writeAt(fd: number, address: number, length: number): number {
+    return this.#run('writeAt', () => this.#sys.writeAt(fd, address, length));
+  }
+
+  pollAt(fds: number, count: number, timeoutMs: number): number {
+    return this.#run('pollAt', () => this.#sys.pollAt(fds, count, timeoutMs));
+  }
+
   signalfd(set: Uint8Array, flags: number): number {
     return this.#opened(this.#run('signalfd', () => this.#sys.signalfd(set, flags)));
   }

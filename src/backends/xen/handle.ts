@@ -238,7 +238,8 @@ export class XenHandle extends MptHandle {
   }
 
   #trackedElsewhere(gfn: Gfn): boolean {
-    return this.#siblings().some((handle) => handle !== this && handle.tracks(gfn));
+    const handles = this.#siblings();
+    return handles.length > 1 && handles.some((handle) => handle !== this && handle.tracks(gfn));
   }
 
   // --- traps and mappings ---------------------------------------------------------------------------------------------

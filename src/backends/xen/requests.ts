@@ -9,6 +9,8 @@ import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js'
 import { PciConfigPorts } from '../../core/pci-ports.js';
 import type { RamAccess } from '../../core/ram-access.js';
 import { type Route, TrackedWrite } from '../../core/tracked-write.js';
+import type { OwnedFd } from '../../native/fd.js';
+import { OwnedMapping } from '../../native/mapping.js';
 import { Poller } from '../../native/poll.js';
 import type { Syscalls } from '../../native/syscalls.js';
 import type { KickSignal } from '../../native/thread.js';
@@ -31,6 +33,8 @@ const COUNT_MAX = PAGE_SIZE;
 const LIVENESS_MS = 50;
 /** Ports that are taken from the event descriptor at once. */
 const PORTS_AT_ONCE = 64;
+/** Where they go in the scratch page, behind the poll's array. */
+const PORTS = 64;
 
 const SLOT_WORDS = 2;
 const RING_SLOTS = C.IOREQ_BUFFER_SLOT_NUM;
@@ -64,9 +68,11 @@ export class XenRequests implements RequestSource {
   readonly #servers: readonly IoreqServer[];
   readonly #slots: readonly IoreqSlot[];
   readonly #poller: Poller;
-  readonly #closeSignal: () => void;
+  readonly #signal: OwnedFd;
   readonly #eventFd: number;
-  readonly #portBytes = new Uint8Array(PORTS_AT_ONCE * 4);
+  /** The poll's array, then the ports with an event: at a fixed address, which costs less with each call. */
+  readonly #scratch: OwnedMapping;
+  readonly #portsAt: number;
   readonly #request = new IoRequest();
   #ports = new PciConfigPorts();
   readonly #counts: XenExitCounts = { mmio: 0, pio: 0, pci: 0, wp: 0, buffered: 0, invalidate: 0 };
@@ -91,6 +97,8 @@ export class XenRequests implements RequestSource {
   #posted = false;
   #started = false;
   #closed = false;
+  /** A request was taken up, if only to be answered here: look again before waiting. */
+  #progress = false;
   /** Waited in vain since the last event. */
   #quietMs = 0;
   /** What ended the run. */
@@ -101,10 +109,17 @@ export class XenRequests implements RequestSource {
     const { domain, kick, sys } = context;
     this.#servers = [domain.server, domain.platform];
     this.#slots = this.#servers.flatMap((server) => server.slots);
-    const signal = kick.openSignalfd();
-    this.#closeSignal = () => signal.close();
     this.#eventFd = domain.events.fd;
-    this.#poller = new Poller(sys, [this.#eventFd, signal.fd]);
+    this.#scratch = OwnedMapping.anonymous(sys, PAGE_SIZE, 'the events');
+    this.#portsAt = this.#scratch.hva + PORTS;
+    try {
+      this.#signal = kick.openSignalfd();
+    } catch (error) {
+      this.#scratch.close();
+      throw error;
+    }
+    const memory = { bytes: new Uint8Array(this.#scratch.buffer), address: this.#scratch.hva };
+    this.#poller = new Poller(sys, [this.#eventFd, this.#signal.fd], memory);
   }
 
   get stopped(): boolean {
@@ -156,7 +171,8 @@ export class XenRequests implements RequestSource {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#closeSignal();
+    this.#signal.close();
+    this.#scratch.close();
   }
 
   next(timeoutMs = Number.POSITIVE_INFINITY): IoRequest | undefined {
@@ -167,7 +183,9 @@ export class XenRequests implements RequestSource {
       this.#c.run();
       this.#started = true;
     }
-    let deadline = 0;
+    let left = timeoutMs;
+    /** When the second wait began; the clock is not asked for the first, which is nearly always the only one. */
+    let since = 0;
     for (;;) {
       if (Atomics.load(this.#c.stopFlag, 0) !== 0) return undefined;
       if (this.#trackedWrite.pending) {
@@ -175,13 +193,17 @@ export class XenRequests implements RequestSource {
         if (this.#done === this.#count) this.#answer();
         continue;
       }
+      this.#progress = false;
       const request = this.#slot === undefined ? this.#take() : this.#nextAccess();
       if (request !== undefined) return request;
-      if (this.#slot !== undefined || this.#anyWaiting()) continue;
-      const now = performance.now();
-      if (deadline === 0) deadline = now + timeoutMs;
-      else if (now >= deadline) return undefined;
-      this.#wait(deadline - now);
+      if (this.#slot !== undefined || this.#progress) continue;
+      if (left <= 0) return undefined;
+      const slice = this.#wait(left);
+      if (timeoutMs === Number.POSITIVE_INFINITY) continue;
+      if (slice > 0) left -= slice;
+      else if (since === 0) since = performance.now();
+      // Events without a request must not keep the caller for ever.
+      else left = Math.min(left, timeoutMs - (performance.now() - since));
     }
   }
 
@@ -197,29 +219,29 @@ export class XenRequests implements RequestSource {
 
   // --- taking requests ------------------------------------------------------------------------------------------------
 
+  /** A plain load: between two looks there is a call into the kernel, and x86 keeps loads and stores in order. */
   #stateOf({ server, at }: IoreqSlot): number {
-    return Atomics.load(server.requestBytes, at + IOREQ.flags) & STATE_MASK;
-  }
-
-  #anyWaiting(): boolean {
-    for (const slot of this.#slots) if (this.#stateOf(slot) === C.STATE_IOREQ_READY) return true;
-    for (const { ring } of this.#servers) if (Atomics.load(ring, 0) !== Atomics.load(ring, 1)) return true;
-    return false;
+    return (server.requestBytes[at + IOREQ.flags] as number) & STATE_MASK;
   }
 
   /** The next access: of the ring first, then of the vCPUs in turn. */
   #take(): IoRequest | undefined {
-    for (const { ring } of this.#servers)
-      if (Atomics.load(ring, 0) !== Atomics.load(ring, 1)) {
-        const posted = this.#takePosted(ring);
-        if (posted !== undefined) return posted;
-      }
+    const servers = this.#servers;
+    for (let i = 0; i < servers.length; i++) {
+      const { ring } = servers[i] as IoreqServer;
+      if (ring[0] === ring[1]) continue;
+      this.#progress = true;
+      const posted = this.#takePosted(ring);
+      if (posted !== undefined) return posted;
+    }
     const slots = this.#slots;
-    for (let i = 0; i < slots.length; i++) {
-      const index = (this.#nextSlot + i) % slots.length;
+    let index = this.#nextSlot;
+    for (let i = 0; i < slots.length; i++, index++) {
+      if (index >= slots.length) index = 0;
       const slot = slots[index] as IoreqSlot;
       if (this.#stateOf(slot) !== C.STATE_IOREQ_READY) continue;
       this.#nextSlot = index + 1;
+      this.#progress = true;
       this.#enter(slot);
       return this.#slot === undefined ? undefined : this.#nextAccess();
     }
@@ -385,7 +407,7 @@ export class XenRequests implements RequestSource {
   }
 
   #setState({ server, at }: IoreqSlot, flags: number, state: number): void {
-    Atomics.store(server.requestBytes, at + IOREQ.flags, (flags & ~STATE_MASK) | state);
+    server.requestBytes[at + IOREQ.flags] = (flags & ~STATE_MASK) | state;
   }
 
   // --- the ring of writes that nobody waits for -----------------------------------------------------------------------
@@ -423,24 +445,25 @@ export class XenRequests implements RequestSource {
 
   // --- waiting --------------------------------------------------------------------------------------------------------
 
-  /** Waits for an event, a kick or the time. @throws MptError GUEST_FAULT, VM_GONE */
-  #wait(ms: number): void {
-    const slice = Math.min(Math.max(Math.ceil(ms), 0), LIVENESS_MS);
+  /** Waits for an event, a kick or the time. @returns ms waited in vain, 0 after an event. @throws MptError GUEST_FAULT, VM_GONE */
+  #wait(ms: number): number {
+    const slice = ms >= LIVENESS_MS ? LIVENESS_MS : Math.ceil(ms);
     if (this.#poller.wait(slice) === 0) {
       this.#quietMs += slice;
       if (this.#quietMs >= LIVENESS_MS) this.#checkAlive();
-      return;
+      return slice;
     }
     this.#quietMs = 0;
     if (this.#poller.ready(0)) this.#takeEvents();
     if (this.#poller.ready(1)) this.#c.kick.drain();
+    return 0;
   }
 
   /** Takes the ports that have an event and lets their next events through. */
   #takeEvents(): void {
     const { sys } = this.#c;
-    const length = sys.read(this.#eventFd, this.#portBytes);
-    if (length > 0) sys.write(this.#eventFd, length === this.#portBytes.length ? this.#portBytes : this.#portBytes.subarray(0, length));
+    const length = sys.readAt(this.#eventFd, this.#portsAt, PORTS_AT_ONCE * 4);
+    if (length > 0) sys.writeAt(this.#eventFd, this.#portsAt, length);
   }
 
   #checkAlive(): void {
