@@ -1,5 +1,5 @@
 /** Runs jobs of the plan, two boots at a time, and sums up what they found. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { boot, type Result } from './boot.js';
 import type { PlanJob } from './plan.js';
@@ -35,7 +35,14 @@ export async function runPlan(trees: Trees, jobs: readonly PlanJob[], checkout: 
 async function runJob(trees: Trees, job: PlanJob, checkout: string, out: string): Promise<JobResult> {
   const tell = tellOf(job.name);
   const { command, timeoutS, checks = {} } = job;
-  const result = await boot(trees, { command: [command], folder: checkout, out, timeoutS, tell });
+  const asked = { command: [command], folder: checkout, out, timeoutS, tell };
+  let result = await boot(trees, asked);
+  if (result.rc !== 0 && v8Aborted(out)) {
+    tell(`V8's compiler aborted in the emulated machine; once more, its files are kept in ${out}-first`);
+    renameSync(out, `${out}-first`);
+    mkdirSync(out);
+    result = await boot(trees, asked);
+  }
   tell(result.reason ?? `ended after ${result.seconds} s`);
   const points = pointsOf(out);
   for (const [name, look] of Object.entries(checks)) {
@@ -46,6 +53,15 @@ async function runJob(trees: Trees, job: PlanJob, checkout: string, out: string)
   if (points.length === 0 || (result.rc !== 0 && !points.some(({ status }) => status === 'failed')) || result.verdict !== 'exit')
     points.push({ name: result.reason ?? 'the command ended with 0', status: result.rc === 0 ? 'passed' : 'failed' });
   return { ...result, job, out, points: points.map((point) => ({ ...point, name: `${job.name} > ${point.name}` })) };
+}
+
+/**
+ * V8 checks itself and now and then finds its own compiler at fault under software emulation, in code that has nothing to do
+ * with what runs. Only that is run again: a crash of any other kind counts.
+ */
+function v8Aborted(out: string): boolean {
+  const path = join(out, 'console.log');
+  return existsSync(path) && /^# Fatal error in/m.test(readFileSync(path, 'utf8')) && /compiler::/.test(readFileSync(path, 'utf8'));
 }
 
 const pointsOf = (out: string): Point[] =>
