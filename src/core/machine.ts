@@ -1,5 +1,6 @@
 /** A VM that this process creates itself, where the hypervisor lets it: for `mpt run`, the suite, tests and benchmarks. */
 import type { Gpa, VmId } from './addresses.js';
+import { MptError } from './errors.js';
 import type { RamRegion } from './guest-ram.js';
 import type { RequestSource } from './io-request.js';
 
@@ -42,4 +43,16 @@ export interface Machine {
   exitCounts(): Readonly<Record<string, number>>;
   /** Destroys the VM, or lets go of one that existed before. Attached vGPUs answer VM_GONE from now on. Idempotent. */
   close(): void;
+}
+
+const BOOT_LIMIT = 0x10_0000;
+
+/** For a backend's `boot`. @throws MptError INVALID_ADDRESS unless real mode reaches the image: 16-byte aligned, below 1 MiB */
+export function checkBootImage(gpa: Gpa, image: Uint8Array): void {
+  if (!Number.isInteger(gpa) || gpa < 0 || gpa % 16 !== 0 || gpa + image.length > BOOT_LIMIT)
+    throw new MptError('INVALID_ADDRESS', 'a boot image is 16-byte aligned and ends below 1 MiB', {
+      op: 'boot',
+      address: gpa,
+      size: image.length,
+    });
 }

@@ -3,7 +3,7 @@ import { type Gpa, PAGE_SIZE, type VmId } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import { GuestRam, type MappedRegion, mapRegion, type RamRegion } from '../../core/guest-ram.js';
 import type { IoRequest } from '../../core/io-request.js';
-import type { Machine, MachineSpec, StopToken } from '../../core/machine.js';
+import { checkBootImage, type Machine, type MachineSpec, type StopToken } from '../../core/machine.js';
 import { OwnedFd } from '../../native/fd.js';
 import { OwnedMapping } from '../../native/mapping.js';
 import type { Syscalls } from '../../native/syscalls.js';
@@ -17,7 +17,6 @@ import { checkCall, KvmVcpu } from './vcpu.js';
 /** Three pages of guest address space that Intel's VMX needs for real mode, and one for its identity map; below the BIOS. */
 const TSS_GPA = 0xfffb_d000;
 const IDENTITY_MAP_GPA = 0xfffb_c000;
-const MIB = 0x10_0000;
 
 /** What the VM needs of its backend. */
 export interface KvmVmOwner {
@@ -90,12 +89,7 @@ export class KvmMachine implements Machine {
   boot(gpa: Gpa, image: Uint8Array): void {
     if (this.#closed) throw new MptError('CLOSED', 'the machine is closed', { op: 'boot' });
     if (this.requests.pending) throw new MptError('BUSY', 'a guest access is not completed', { op: 'boot' });
-    if (!Number.isInteger(gpa) || gpa < 0 || gpa % 16 !== 0 || gpa + image.length > MIB)
-      throw new MptError('INVALID_ADDRESS', 'a boot image is 16-byte aligned and ends below 1 MiB', {
-        op: 'boot',
-        address: gpa,
-        size: image.length,
-      });
+    checkBootImage(gpa, image);
     this.memory.write(gpa, image, 0, image.length);
     this.#vcpu.reset(gpa);
     this.requests.restart();

@@ -3,7 +3,7 @@ import { type Gpa, PAGE_SIZE, type VmId } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import { GuestRam, type RamRegion } from '../../core/guest-ram.js';
 import type { IoRequest } from '../../core/io-request.js';
-import type { Machine, MachineSpec, StopToken } from '../../core/machine.js';
+import { checkBootImage, type Machine, type MachineSpec, type StopToken } from '../../core/machine.js';
 import { AddressSpace, type Mapping, makeMapping } from './address-space.js';
 import { Attention } from './attention.js';
 import { Bus } from './bus.js';
@@ -12,8 +12,6 @@ import { DoubleFetchWatches } from './double-fetch.js';
 import type { HostBlock, HostMemory } from './host-memory.js';
 import { Lapic } from './lapic.js';
 import { SimRequests } from './requests.js';
-
-const MIB = 0x10_0000;
 
 /** What the VM needs of its backend. */
 export interface SimVmOwner {
@@ -88,13 +86,7 @@ export class SimMachine implements Machine {
   boot(gpa: Gpa, image: Uint8Array): void {
     if (this.#closed) throw new MptError('CLOSED', 'the machine is closed', { backend: 'sim', op: 'boot' });
     if (this.requests.pending) throw new MptError('BUSY', 'a guest access is not completed', { backend: 'sim', op: 'boot' });
-    if (!Number.isInteger(gpa) || gpa < 0 || gpa % 16 !== 0 || gpa + image.length > MIB)
-      throw new MptError('INVALID_ADDRESS', 'a boot image is 16-byte aligned and ends below 1 MiB', {
-        backend: 'sim',
-        op: 'boot',
-        address: gpa,
-        size: image.length,
-      });
+    checkBootImage(gpa, image);
     this.memory.write(gpa, image, 0, image.length);
     this.requests.reset();
     this.lapic.reset();
