@@ -63,8 +63,12 @@ export class CrashJournal {
     }
   }
 
-  /** The files of dead processes, each with its records. `done()` removes the file. */
-  static stale(sys: Syscalls, directory: string, prefix: string): { readonly records: readonly JournalRecord[]; done(): void }[] {
+  /** The files of dead processes, each with its records. `done()` removes the file, `keep()` leaves it for the next process. */
+  static stale(
+    sys: Syscalls,
+    directory: string,
+    prefix: string,
+  ): { readonly records: readonly JournalRecord[]; done(): void; keep(): void }[] {
     let names: string[];
     try {
       names = readdirSync(directory).filter((name) => name.startsWith(`${prefix}-`));
@@ -86,7 +90,7 @@ export class CrashJournal {
         unlinkSync(path);
         fd.close();
       };
-      return [{ records, done }];
+      return [{ records, done, keep: () => fd.close() }];
     });
   }
 
@@ -107,6 +111,13 @@ export class CrashJournal {
     if (slot < 0) return;
     Atomics.store(this.#words, slot * SLOT_WORDS, 0);
     this.#free.push(slot);
+  }
+
+  /** Closes and leaves the file with its records. */
+  abandon(): void {
+    if (!this.#fd.open) return;
+    this.#mapping.close();
+    this.#fd.close();
   }
 
   close(): void {

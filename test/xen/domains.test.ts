@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import t from 'tap';
-import { XEN_CONST as C } from '../../src/backends/xen/abi.js';
+import { XEN_CONST as C, XEN_STRUCT } from '../../src/backends/xen/abi.js';
 import { XenBackend } from '../../src/backends/xen/backend.js';
 import { openXenCalls } from '../../src/backends/xen/calls.js';
 import { JOURNAL_DIRECTORY } from '../../src/backends/xen/journal.js';
@@ -182,6 +182,79 @@ t.test('kill -9 leaves a domain and pinned pages; the next process removes them'
     'nor its journal',
   );
   spare.close();
+});
+
+t.test(
+  'kill -9 while a guest that is not ours maps host pages: they stay until that guest is gone',
+  { skip, timeout: 60_000 },
+  async (t) => {
+    const owner = new XenBackend(libcSyscalls);
+    const domid = createDomain(owner, RAM, 'pvh', 1);
+    const before = figures(owner.xen).domains;
+    const child = spawn(
+      process.execPath,
+      [
+        '--input-type=module',
+        '-e',
+        `
+    import { XenBackend } from './build/src/backends/xen/backend.js';
+    import { libcSyscalls } from './build/src/native/libc.js';
+    const backend = new XenBackend(libcSyscalls);
+    backend.hostInit({});
+    backend.openMachine(${domid});
+    const handle = backend.attachVgpu({ id: 1, vmId: ${domid}, bdf: 0x10 });
+    handle.mapGfnToMfn(0x2000, backend.allocateHostPages(1).mfn, 1, true);
+    process.stdout.write('ready');
+    setInterval(() => {}, 1000);
+  `,
+      ],
+      { stdio: ['ignore', 'pipe', 'inherit'] },
+    );
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.kill('SIGKILL');
+    await ended;
+    const [holder] = figures(owner.xen).domains.filter((id) => !before.includes(id));
+    t.ok(holder !== undefined, 'the domain that holds the pages');
+    new XenBackend(libcSyscalls).close();
+    t.ok(figures(owner.xen).domains.includes(holder as number), 'stays while the guest maps them');
+    destroyDomain(owner, domid);
+    new XenBackend(libcSyscalls).close();
+    t.notOk(figures(owner.xen).domains.includes(holder as number), 'and goes after it');
+    t.notOk(readdirSync(JOURNAL_DIRECTORY).some((name) => name.startsWith(`xen-${child.pid}-`)));
+    owner.close();
+  },
+);
+
+t.test('a guest that names one frame by two grants is refused the second, and nothing stays pinned', { skip }, (t) => {
+  const firstRef = { value: -1 };
+  const { ref: REF } = XEN_STRUCT.gnttab_map_grant_ref;
+  let swap = false;
+  // What a guest does that rewrites its grant table between our write and Xen's look: the second map finds the first frame.
+  const it = rig({
+    wrap: (calls) => ({
+      ...calls,
+      grantTableOp: (op, argument) => {
+        const view = new DataView(argument.buffer, argument.byteOffset);
+        if (op === C.GNTTABOP_map_grant_ref) {
+          if (firstRef.value < 0) firstRef.value = view.getUint32(REF, true);
+          else if (swap) view.setUint32(REF, firstRef.value, true);
+        }
+        return calls.grantTableOp(op, argument);
+      },
+    }),
+  });
+  const first = it.handle.dmaMapGuestPage(Gfn(0x100), PAGE_SIZE);
+  swap = true;
+  const error = failure(() => it.handle.dmaMapGuestPage(Gfn(0x101), PAGE_SIZE));
+  t.equal(error.code, 'NOT_RAM');
+  t.match(error.message, /changed its grant table while the frame was pinned/);
+  t.equal(it.machine.domain.grants.live, 1);
+  t.equal(it.handle.view(first, 4).length, 4, 'the first is untouched');
+  it.handle.dmaUnmapGuestPage(first);
+  t.equal(it.machine.domain.grants.live, 0);
+  it.close();
+  t.end();
 });
 
 t.test('mpt run --domain says which domain it cannot serve, and why', { skip, timeout: 240_000 }, (t) => {

@@ -123,7 +123,7 @@ export class XenBackend extends MptBackend implements XenVmOwner {
   protected override doClose(): void {
     for (const vm of [...this.#vms.values()]) vm.close();
     this.hostPages.close();
-    this.journal.close();
+    this.journal.close(this.hostPages.kept);
     this.xen.close();
   }
 

@@ -89,7 +89,13 @@ export class XenHandle extends MptHandle {
     }
     for (const page of this.#dma.values()) attempt(() => this.#release(page));
     this.#dma.clear();
-    for (const { pins } of this.#direct.values()) for (const pin of pins) attempt(() => this.#xen.hostPages.unpin(pin));
+    // What a guest that goes on still maps must stay where it is, with the domain that owns it.
+    if (undo && !this.#domain.gone && this.#direct.size > 0) this.#xen.hostPages.keep();
+    else
+      for (const { pins } of this.#direct.values()) {
+        for (const pin of pins) attempt(() => this.#xen.hostPages.unpin(pin));
+        this.#noteMapping(pins, false);
+      }
     this.#direct.clear();
     if (failure !== undefined && !MptError.is(failure, 'VM_GONE')) throw failure;
   }
@@ -135,6 +141,11 @@ export class XenHandle extends MptHandle {
     } catch (error) {
       bucket.release();
       throw error;
+    }
+    if (this.#dma.has(grant.busAddress)) {
+      // Two frames never share a machine page: the guest changed its grant table under us to name a frame twice.
+      this.#release({ grant, bucket, gpa });
+      throw new MptError('NOT_RAM', `domain ${this.#domain.domid} changed its grant table while the frame was pinned`, { address: gpa });
     }
     this.#dma.set(grant.busAddress, { grant, bucket, gpa });
     return grant.busAddress as DmaAddress;
@@ -268,6 +279,7 @@ export class XenHandle extends MptHandle {
     }
     const { hostPages, bars } = this.#xen;
     const pins: Grant[] = [];
+    let noted = false;
     try {
       if (hostPages.find(mfn, nr) !== undefined) for (let i = 0; i < nr; i++) pins.push(hostPages.pin(mfn + i));
       // Xen would map any frame of the machine: a forged one must not give the guest what is not meant for it.
@@ -278,12 +290,22 @@ export class XenHandle extends MptHandle {
           hint: 'name the PCI function in the backend option mapPciDevices',
         });
       const runs = pins.length === 0 ? [{ gfn, mfn, nr }] : runsOf(gfn, pins);
+      this.#noteMapping(pins, true);
+      noted = true;
       this.#mapRuns(runs);
       this.#direct.set(gfn, { runs, pins });
     } catch (error) {
       for (const pin of pins) hostPages.unpin(pin);
+      if (noted) this.#noteMapping(pins, false);
       throw error;
     }
+  }
+
+  /** A domain that is not ours outlives a kill of this process with what it maps: the next process must know. */
+  #noteMapping(pins: readonly Grant[], mapped: boolean): void {
+    if (this.#vm.own || pins.length === 0) return;
+    if (mapped) this.#xen.journal.guestMaps(this.#domain.domid);
+    else this.#xen.journal.guestUnmaps(this.#domain.domid);
   }
 
   /** The pins go last: a page that the guest still reaches must not be given back. */
@@ -291,6 +313,7 @@ export class XenHandle extends MptHandle {
     this.#unmapRuns(mapping);
     this.#direct.delete(gfn);
     for (const pin of mapping.pins) this.#xen.hostPages.unpin(pin);
+    this.#noteMapping(mapping.pins, false);
   }
 
   /** All or nothing. */

@@ -19,8 +19,6 @@ import { createDomain, destroyDomain } from './machine.js';
 
 /** First frame number of host pages: no machine has memory there (2^51 bytes). */
 export const HOST_FRAMES = 2 ** 39;
-/** Pages of the holding domain's grant table: Xen's default, the most that it allows. Mapped pages need a grant each. */
-const HOLDER_GRANT_FRAMES = -1;
 /** KiB that it may hold: 4 GiB. */
 const HOLDER_KIB = 4 * 1024 * 1024;
 /** It needs one page so that it is an ordinary domain. */
@@ -49,11 +47,12 @@ export class XenHostPages implements HostPages {
     return new Uint8Array(this.#mapping.buffer);
   }
 
-  release(): void {
+  /** @param giveBack false leaves the pages with their domain */
+  release(giveBack = true): void {
     if (!this.#mapping.open) return;
     this.#pool.released(this);
     this.#mapping.close();
-    this.#pool.giveBack(this);
+    if (giveBack) this.#pool.giveBack(this);
   }
 }
 
@@ -66,6 +65,7 @@ export class HostPagePool implements ForeignOwner {
   #grants: GrantTable | undefined;
   /** Frames are not used again, so that a stale number never names other pages. */
   #nextGfn = 1;
+  #kept = false;
 
   constructor(host: XenHost, requireUnused: (pages: HostPages) => void) {
     this.#host = host;
@@ -75,6 +75,15 @@ export class HostPagePool implements ForeignOwner {
   /** The holding domain, or -1 before the first pages. */
   get domid(): number {
     return this.#domid;
+  }
+
+  /** A guest that goes on still maps pages: the holding domain outlives this process. */
+  keep(): void {
+    this.#kept = true;
+  }
+
+  get kept(): boolean {
+    return this.#kept;
   }
 
   fail(call: string, result: number, place = {}): never {
@@ -91,14 +100,14 @@ export class HostPagePool implements ForeignOwner {
     const domid = this.#holder();
     const first = this.#nextGfn;
     const gfns = BigUint64Array.from({ length: count }, (_, i) => BigInt(first + i));
-    let populated = 0;
+    this.#nextGfn += count;
+    let asked = 0;
     try {
-      while (populated < count) {
-        const batch = gfns.slice(populated, populated + POPULATE_AT_ONCE);
-        checkXen('populate_physmap', calls.populate(domid, batch, 0), { domid, gfn: first + populated, size: count });
-        populated += batch.length;
+      while (asked < count) {
+        const batch = gfns.slice(asked, asked + POPULATE_AT_ONCE);
+        asked += batch.length;
+        checkXen('populate_physmap', calls.populate(domid, batch, 0), { domid, gfn: Number(batch[0]), size: count });
       }
-      this.#nextGfn += count;
       const errors = new Int32Array(count);
       const address = checkXen('foreign_map', calls.mapForeign(domid, gfns, errors), { domid, gfn: first });
       const mapping = OwnedMapping.adopt(sys, address, count * PAGE_SIZE, 'host pages', () => calls.unmapForeign(address, count));
@@ -113,7 +122,8 @@ export class HostPagePool implements ForeignOwner {
       this.#pages.add(pages.mfn, pages.mfn + count - 1, pages);
       return pages;
     } catch (error) {
-      if (populated > 0) calls.decreaseReservation(domid, gfns.slice(0, populated));
+      // Frame by frame: of the last batch any part may be there.
+      for (let i = 0; i < asked; i++) calls.decreaseReservation(domid, gfns.slice(i, i + 1));
       throw error;
     }
   }
@@ -151,11 +161,12 @@ export class HostPagePool implements ForeignOwner {
     this.#host.xen.decreaseReservation(this.#domid, gfns);
   }
 
+  /** Closes every mapping of this process, and destroys the domain unless it is kept. */
   close(): void {
-    for (const { value } of [...this.#pages]) value.release();
+    for (const { value } of [...this.#pages]) value.release(!this.#kept);
     this.#grants?.close();
     this.#grants = undefined;
-    if (this.#domid >= 0) destroyDomain(this.#host, this.#domid);
+    if (this.#domid >= 0 && !this.#kept) destroyDomain(this.#host, this.#domid);
     this.#domid = -1;
   }
 
@@ -168,9 +179,16 @@ export class HostPagePool implements ForeignOwner {
         });
       return this.#domid;
     }
-    this.#domid = createDomain(this.#host, HOLDER_RAM, 'pvh', 1, HOLDER_GRANT_FRAMES);
-    checkXen('max_mem', this.#host.xen.setMaxMem(this.#domid, HOLDER_KIB), { domid: this.#domid });
-    this.#grants = new GrantTable(this.#host.sys, this.#host.xen, this, this.#host.journal);
+    const { sys, xen, journal } = this.#host;
+    const domid = createDomain(this.#host, HOLDER_RAM, 'pvh', 1, 'holder');
+    try {
+      checkXen('max_mem', xen.setMaxMem(domid, HOLDER_KIB), { domid });
+    } catch (error) {
+      destroyDomain(this.#host, domid);
+      throw error;
+    }
+    this.#domid = domid;
+    this.#grants = new GrantTable(sys, xen, this, journal);
     return this.#domid;
   }
 }

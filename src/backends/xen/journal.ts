@@ -3,7 +3,7 @@
  * pinned, which would keep a destroyed guest's memory for ever. Xen ties neither to a process. They are recorded
  * (`CrashJournal`), and the next process that opens the backend removes what a dead one left.
  */
-import { CrashJournal } from '../../native/crash-journal.js';
+import { CrashJournal, type JournalRecord } from '../../native/crash-journal.js';
 import type { Syscalls } from '../../native/syscalls.js';
 import type { XenCalls } from '../../native/xen-calls.js';
 import type { XenctrlLayout } from './abi.js';
@@ -13,6 +13,10 @@ export const JOURNAL_DIRECTORY = '/run/mediated-passthrough';
 const PREFIX = 'xen';
 const GRANT = 1;
 const DOMAIN = 2;
+/** The domain that holds the host pages. */
+const HOLDER = 3;
+/** A domain that is not ours maps host pages. */
+const MAPS = 4;
 
 /** First bytes of the handle (UUID) of each domain that we create: `mptX`. The tag follows. */
 const HANDLE_MAGIC = [0x6d, 0x70, 0x74, 0x58] as const;
@@ -40,6 +44,7 @@ export class Journal {
   readonly #file: CrashJournal | undefined;
   readonly #grants = new Map<number, number>();
   readonly #domains = new Map<number, number>();
+  readonly #mapping = new Map<number, { count: number; readonly slot: number }>();
 
   constructor(sys: Syscalls, directory = JOURNAL_DIRECTORY) {
     this.#file = CrashJournal.open(sys, directory, PREFIX);
@@ -62,8 +67,8 @@ export class Journal {
     this.#file?.remove(slot);
   }
 
-  domainCreated(domid: number, tag: number): void {
-    const slot = this.#file?.add({ kind: DOMAIN, id: domid, tag });
+  domainCreated(domid: number, tag: number, role: 'guest' | 'holder'): void {
+    const slot = this.#file?.add({ kind: role === 'holder' ? HOLDER : DOMAIN, id: domid, tag });
     if (slot !== undefined) this.#domains.set(domid, slot);
   }
 
@@ -74,8 +79,24 @@ export class Journal {
     this.#file?.remove(slot);
   }
 
-  close(): void {
-    this.#file?.close();
+  /** One more mapping of host pages in a domain that outlives us. */
+  guestMaps(domid: number): void {
+    const mapping = this.#mapping.get(domid) ?? { count: 0, slot: this.#file?.add({ kind: MAPS, id: domid, tag: 0 }) ?? -1 };
+    mapping.count++;
+    this.#mapping.set(domid, mapping);
+  }
+
+  guestUnmaps(domid: number): void {
+    const mapping = this.#mapping.get(domid);
+    if (mapping === undefined || --mapping.count > 0) return;
+    this.#mapping.delete(domid);
+    this.#file?.remove(mapping.slot);
+  }
+
+  /** @param leave keeps the file: a guest still maps host pages, and a later process cleans up when it is gone */
+  close(leave = false): void {
+    if (leave) this.#file?.abandon();
+    else this.#file?.close();
   }
 }
 
@@ -88,17 +109,26 @@ export interface Recovered {
 /**
  * Removes what dead processes left. Safe against numbers that were given out again: a domain must carry the recorded tag, and
  * Xen unmaps a grant only when handle and machine address belong together.
+ *
+ * While a guest that was not ours still lives with host pages in its map, the domain that owns them and all grants stay:
+ * else the guest would reach memory that Xen gives to somebody else. The file is looked at again by the next process.
  */
 export function recoverStale(sys: Syscalls, calls: XenCalls, layout: XenctrlLayout, directory = JOURNAL_DIRECTORY): Recovered {
   let grants = 0;
   let domains = 0;
   const info = new Uint8Array(layout.xc_domaininfo_t.size);
   const { handle: at } = layout.xc_domaininfo_t;
-  for (const { records, done } of CrashJournal.stale(sys, directory, PREFIX)) {
-    for (const { kind, id, tag } of records) {
-      if (kind !== DOMAIN || calls.domainInfo(id, info) !== id || tagOf(info.subarray(at, at + HANDLE_SIZE)) !== tag) continue;
-      if (calls.destroyDomain(id) >= 0) domains++;
+  const destroy = ({ id, tag }: JournalRecord): void => {
+    if (calls.domainInfo(id, info) !== id || tagOf(info.subarray(at, at + HANDLE_SIZE)) !== tag) return;
+    if (calls.destroyDomain(id) >= 0) domains++;
+  };
+  for (const { records, done, keep } of CrashJournal.stale(sys, directory, PREFIX)) {
+    for (const record of records) if (record.kind === DOMAIN) destroy(record);
+    if (records.some(({ kind, id }) => kind === MAPS && calls.domainInfo(id, info) === id)) {
+      keep();
+      continue;
     }
+    for (const record of records) if (record.kind === HOLDER) destroy(record);
     for (const { kind, id, tag } of records) if (kind === GRANT && unmapGrant(calls, id, tag) === 0) grants++;
     done();
   }

@@ -6,7 +6,7 @@ import { type Gpa, HUGE_PAGE_SIZE, PAGE_SIZE, VmId } from '../../core/addresses.
 import { MptError } from '../../core/errors.js';
 import type { RamRegion } from '../../core/guest-ram.js';
 import type { IoRequest } from '../../core/io-request.js';
-import type { Machine, MachineSpec, OpenMachineSpec, StopToken } from '../../core/machine.js';
+import { checkBootImage, type Machine, type MachineSpec, type OpenMachineSpec, type StopToken } from '../../core/machine.js';
 import { KickSignal } from '../../native/thread.js';
 import { XEN_CONST as C } from './abi.js';
 import { type DomainInfo, XenDomain, type XenHost } from './domain.js';
@@ -59,7 +59,13 @@ const pagingMib = (ram: readonly RamRegion[], vcpus: number): number =>
   1 + vcpus + Math.ceil((ram.reduce((sum, { size }) => sum + size, 0) / MIB) * (8 / 1024));
 
 /** Creates a paused domain with RAM and nothing in it. @throws MptError NO_MEMORY, UNSUPPORTED, HYPERVISOR; then it is gone again */
-export function createDomain(host: XenHost, ram: readonly RamRegion[], kind: GuestKind, vcpus: number, grantFrames = GRANT_FRAMES): number {
+export function createDomain(
+  host: XenHost,
+  ram: readonly RamRegion[],
+  kind: GuestKind,
+  vcpus: number,
+  role: 'guest' | 'holder' = 'guest',
+): number {
   const { xen: calls, layout, journal } = host;
   const { xen_domctl_createdomain: CREATE } = layout;
   const config = new DataView(new ArrayBuffer(CREATE.size));
@@ -68,12 +74,12 @@ export function createDomain(host: XenHost, ram: readonly RamRegion[], kind: Gue
   config.setUint32(CREATE.flags, C.XEN_DOMCTL_CDF_hvm | C.XEN_DOMCTL_CDF_hap, true);
   config.setUint32(CREATE.max_vcpus, vcpus, true);
   config.setUint32(CREATE.max_evtchn_port, EVTCHN_PORTS, true);
-  config.setInt32(CREATE.max_grant_frames, grantFrames, true);
+  config.setInt32(CREATE.max_grant_frames, GRANT_FRAMES, true);
   config.setInt32(CREATE.max_maptrack_frames, MAPTRACK_FRAMES, true);
   config.setUint32(CREATE.grant_opts, GRANT_VERSION, true);
   config.setUint32(CREATE['arch.emulation_flags'], GUEST_EMULATION[kind], true);
   const domid = checkXen('createdomain', calls.createDomain(new Uint8Array(config.buffer)));
-  journal.domainCreated(domid, tag);
+  journal.domainCreated(domid, tag, role);
   try {
     const place = { domid };
     checkXen('max_vcpus', calls.maxVcpus(domid, vcpus), place);
@@ -147,6 +153,8 @@ export class XenMachine implements Machine {
   readonly #initial: Uint8Array;
   #booted = false;
   #paused = true;
+  /** The domain was paused when it was taken up. */
+  #foundPaused = true;
   #closed = false;
 
   private constructor(owner: XenVmOwner, domain: XenDomain, ram: readonly RamRegion[], own: boolean) {
@@ -203,6 +211,7 @@ export class XenMachine implements Machine {
       for (const [first, last] of ports) domain.platform.claim('port', first, last);
       const machine = new XenMachine(owner, domain, findRam(domain, owner), false);
       machine.#paused = info.paused;
+      machine.#foundPaused = info.paused;
       return machine;
     } catch (error) {
       domain.close();
@@ -217,12 +226,7 @@ export class XenMachine implements Machine {
   boot(gpa: Gpa, image: Uint8Array): void {
     if (this.#closed) throw new MptError('CLOSED', 'the machine is closed', { op: 'boot' });
     if (this.requests.pending) throw new MptError('BUSY', 'a guest access is not completed', { op: 'boot' });
-    if (!Number.isInteger(gpa) || gpa < 0 || gpa % 16 !== 0 || gpa + image.length > MIB)
-      throw new MptError('INVALID_ADDRESS', 'a boot image is 16-byte aligned and ends below 1 MiB', {
-        op: 'boot',
-        address: gpa,
-        size: image.length,
-      });
+    checkBootImage(gpa, image);
     const { domain } = this;
     const info = domain.info();
     if (!this.#booted && info.cpuTime > 0)
@@ -247,11 +251,19 @@ export class XenMachine implements Machine {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    const { domid } = this.domain;
+    const { xen: calls } = this.#owner;
     this.requests.close();
-    this.#owner.vmClosed(this);
-    this.domain.close();
-    this.#kick.close();
-    if (this.own) destroyDomain(this.#owner, this.domain.domid);
+    // A guest must not run into a device that is half gone. One that was running when we came goes on afterwards.
+    if (!this.#paused) calls.pause(domid);
+    try {
+      this.#owner.vmClosed(this);
+    } finally {
+      this.domain.close();
+      this.#kick.close();
+      if (this.own) destroyDomain(this.#owner, domid);
+      else if (!this.#foundPaused) calls.unpause(domid);
+    }
   }
 
   #run(): void {

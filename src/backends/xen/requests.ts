@@ -9,13 +9,12 @@ import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js'
 import { PciConfigPorts } from '../../core/pci-ports.js';
 import type { RamAccess } from '../../core/ram-access.js';
 import { type Route, TrackedWrite } from '../../core/tracked-write.js';
-import type { OwnedFd } from '../../native/fd.js';
-import { OwnedMapping } from '../../native/mapping.js';
-import { Poller } from '../../native/poll.js';
 import type { Syscalls } from '../../native/syscalls.js';
 import type { KickSignal } from '../../native/thread.js';
 import { XEN_CONST as C, XEN_STRUCT } from './abi.js';
+import { masked, takePosted } from './buffered-ring.js';
 import type { XenDomain } from './domain.js';
+import { EventWait } from './event-wait.js';
 import type { IoreqServer, IoreqSlot } from './ioreq-server.js';
 
 const { ioreq: IOREQ } = XEN_STRUCT;
@@ -31,15 +30,8 @@ const HIGH = 2 ** 32;
 const COUNT_MAX = PAGE_SIZE;
 /** A guest that crashed or was destroyed sends no event: the longest time until that is seen. */
 const LIVENESS_MS = 50;
-/** Ports that are taken from the event descriptor at once. */
-const PORTS_AT_ONCE = 64;
-/** Where they go in the scratch page, behind the poll's array. */
-const PORTS = 64;
-
-const SLOT_WORDS = 2;
-const RING_SLOTS = C.IOREQ_BUFFER_SLOT_NUM;
-/** First word of the ring's slots. */
-const RING_FIRST = XEN_STRUCT.buffered_iopage.buf_ioreq / 4;
+/** Accesses answered here between two looks at the clock. */
+const ANSWERS_PER_CHECK = 256;
 
 /** What the requests need of the machine. */
 export interface RequestContext {
@@ -67,12 +59,7 @@ export class XenRequests implements RequestSource {
   readonly #c: RequestContext;
   readonly #servers: readonly IoreqServer[];
   readonly #slots: readonly IoreqSlot[];
-  readonly #poller: Poller;
-  readonly #signal: OwnedFd;
-  readonly #eventFd: number;
-  /** The poll's array, then the ports with an event: at a fixed address, which costs less with each call. */
-  readonly #scratch: OwnedMapping;
-  readonly #portsAt: number;
+  readonly #events: EventWait;
   readonly #request = new IoRequest();
   #ports = new PciConfigPorts();
   readonly #counts: XenExitCounts = { mmio: 0, pio: 0, pci: 0, wp: 0, buffered: 0, invalidate: 0 };
@@ -109,17 +96,7 @@ export class XenRequests implements RequestSource {
     const { domain, kick, sys } = context;
     this.#servers = [domain.server, domain.platform];
     this.#slots = this.#servers.flatMap((server) => server.slots);
-    this.#eventFd = domain.events.fd;
-    this.#scratch = OwnedMapping.anonymous(sys, PAGE_SIZE, 'the events');
-    this.#portsAt = this.#scratch.hva + PORTS;
-    try {
-      this.#signal = kick.openSignalfd();
-    } catch (error) {
-      this.#scratch.close();
-      throw error;
-    }
-    const memory = { bytes: new Uint8Array(this.#scratch.buffer), address: this.#scratch.hva };
-    this.#poller = new Poller(sys, [this.#eventFd, this.#signal.fd], memory);
+    this.#events = new EventWait(sys, domain.events.fd, kick);
   }
 
   get stopped(): boolean {
@@ -171,8 +148,7 @@ export class XenRequests implements RequestSource {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#signal.close();
-    this.#scratch.close();
+    this.#events.close();
   }
 
   next(timeoutMs = Number.POSITIVE_INFINITY): IoRequest | undefined {
@@ -186,6 +162,7 @@ export class XenRequests implements RequestSource {
     let left = timeoutMs;
     /** When the second wait began; the clock is not asked for the first, which is nearly always the only one. */
     let since = 0;
+    let answered = 0;
     for (;;) {
       if (Atomics.load(this.#c.stopFlag, 0) !== 0) return undefined;
       if (this.#trackedWrite.pending) {
@@ -196,7 +173,13 @@ export class XenRequests implements RequestSource {
       this.#progress = false;
       const request = this.#slot === undefined ? this.#take() : this.#nextAccess();
       if (request !== undefined) return request;
-      if (this.#slot !== undefined || this.#progress) continue;
+      if (this.#slot !== undefined || this.#progress) {
+        // A guest that makes only accesses which end here must not escape the clock.
+        if (++answered % ANSWERS_PER_CHECK !== 0 || timeoutMs === Number.POSITIVE_INFINITY) continue;
+        if (since === 0) since = performance.now();
+        else if (performance.now() - since >= timeoutMs) return undefined;
+        continue;
+      }
       if (left <= 0) return undefined;
       const slice = this.#wait(left);
       if (timeoutMs === Number.POSITIVE_INFINITY) continue;
@@ -410,28 +393,10 @@ export class XenRequests implements RequestSource {
     server.requestBytes[at + IOREQ.flags] = (flags & ~STATE_MASK) | state;
   }
 
-  // --- the ring of writes that nobody waits for -----------------------------------------------------------------------
-
-  /** `struct buf_ioreq`: type in bits 0-7, dir 9, size code 10-11, address 12-31; then 32 bits of data. */
+  /** A write that came through a ring; undefined for what is no access. */
   #takePosted(ring: Uint32Array): IoRequest | undefined {
-    const read = Atomics.load(ring, 0);
-    const at = RING_FIRST + (read % RING_SLOTS) * SLOT_WORDS;
-    const head = ring[at] as number;
-    const data = ring[at + 1] as number;
-    const type = head & 0xff;
-    const size = 1 << ((head >>> 10) & 3);
-    const high = size === 8 ? (ring[RING_FIRST + ((read + 1) % RING_SLOTS) * SLOT_WORDS + 1] as number) : 0;
-    // Xen lowers both pointers together when they grow large, so the read pointer is advanced, not set.
-    Atomics.add(ring, 0, size === 8 ? 2 : 1);
-    if (type !== C.IOREQ_TYPE_COPY && type !== C.IOREQ_TYPE_PIO) return undefined;
     const request = this.#request;
-    request.kind = type === C.IOREQ_TYPE_COPY ? IoKind.MMIO : IoKind.PIO;
-    request.write = true;
-    request.address = head >>> 12;
-    request.size = size;
-    request.vcpu = 0;
-    request.value[0] = masked(data, size);
-    request.value[1] = high;
+    if (!takePosted(ring, request)) return undefined;
     this.#posted = true;
     this.#counts.buffered++;
     this.#c.route(request);
@@ -448,22 +413,13 @@ export class XenRequests implements RequestSource {
   /** Waits for an event, a kick or the time. @returns ms waited in vain, 0 after an event. @throws MptError GUEST_FAULT, VM_GONE */
   #wait(ms: number): number {
     const slice = ms >= LIVENESS_MS ? LIVENESS_MS : Math.ceil(ms);
-    if (this.#poller.wait(slice) === 0) {
-      this.#quietMs += slice;
-      if (this.#quietMs >= LIVENESS_MS) this.#checkAlive();
-      return slice;
+    if (this.#events.wait(slice)) {
+      this.#quietMs = 0;
+      return 0;
     }
-    this.#quietMs = 0;
-    if (this.#poller.ready(0)) this.#takeEvents();
-    if (this.#poller.ready(1)) this.#c.kick.drain();
-    return 0;
-  }
-
-  /** Takes the ports that have an event and lets their next events through. */
-  #takeEvents(): void {
-    const { sys } = this.#c;
-    const length = sys.readAt(this.#eventFd, this.#portsAt, PORTS_AT_ONCE * 4);
-    if (length > 0) sys.writeAt(this.#eventFd, this.#portsAt, length);
+    this.#quietMs += slice;
+    if (this.#quietMs >= LIVENESS_MS) this.#checkAlive();
+    return slice;
   }
 
   #checkAlive(): void {
@@ -485,6 +441,3 @@ export class XenRequests implements RequestSource {
     if (this.#closed) throw new MptError('CLOSED', 'the machine is closed', { op });
   }
 }
-
-/** The low `size` bytes of a dword. */
-const masked = (value: number, size: number): number => (size === 1 ? value & 0xff : size === 2 ? value & 0xffff : value >>> 0);
