@@ -56,13 +56,36 @@ const DIRECTIONS: readonly { file: string; allowed: readonly string[]; forbidden
   },
   {
     file: 'src/backends/kvm/x.ts',
-    allowed: ['./abi.js', '../module.js', '../../core/mpt.js', '../../native/fd.js', 'eventemitter3'],
+    allowed: [
+      './abi.js',
+      '../module.js',
+      '../../core/mpt.js',
+      '../../native/fd.js',
+      '../../pc/bus.js',
+      '../../vfio/server.js',
+      'eventemitter3',
+    ],
     forbidden: ['../sim/index.js', '../index.js', '../../guest/agent.js', '../../conformance/index.js', 'koffi', 'node:fs'],
   },
   {
-    file: 'src/backends/sim/cpu/x.ts',
+    file: 'src/backends/sim/parts/x.ts',
     allowed: ['./decode.js', '../machine.js', '../../module.js', '../../../core/mpt.js', '../../../native/fd.js'],
     forbidden: ['../../kvm/abi.js', '../../../guest/agent.js', '../../../jobs/run.js', 'koffi'],
+  },
+  {
+    file: 'src/pc/x.ts',
+    allowed: ['./cpu/cpu.js', './bus.js', '../core/io-request.js'],
+    forbidden: ['../native/fd.js', '../backends/sim/abi.js', '../guest/agent.js', 'koffi', 'node:fs'],
+  },
+  {
+    file: 'src/pc/cpu/x.ts',
+    allowed: ['./alu.js', '../bus.js', '../../core/errors.js'],
+    forbidden: ['../../native/fd.js', '../../backends/sim/abi.js', 'koffi'],
+  },
+  {
+    file: 'src/vfio/x.ts',
+    allowed: ['./protocol.js', '../core/vfio/device.js', '../native/fd.js', 'node:fs'],
+    forbidden: ['../backends/kvm/abi.js', '../pc/bus.js', '../guest/agent.js', 'koffi', 'node:net'],
   },
   {
     file: 'src/guest/x.ts',
@@ -91,7 +114,14 @@ const DIRECTIONS: readonly { file: string; allowed: readonly string[]; forbidden
   },
   {
     file: 'src/jobs/x.ts',
-    allowed: ['../core/errors.js', '../backends/index.js', '../guest/agent.js', '../conformance/index.js', '../device-thread/protocol.js'],
+    allowed: [
+      '../core/errors.js',
+      '../backends/index.js',
+      '../guest/agent.js',
+      '../conformance/index.js',
+      '../vfio/server.js',
+      '../device-thread/protocol.js',
+    ],
     forbidden: ['../native/fd.js', '../cli/config.js', '../device-thread/device-thread.js', 'koffi', 'node:fs'],
   },
   {

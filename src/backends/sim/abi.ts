@@ -10,9 +10,6 @@ export const MACHINE_LIMIT = 2 ** 51;
 /** `hva = machine address + HVA_OFFSET`. */
 export const HVA_OFFSET = MACHINE_LIMIT;
 
-/** Local APIC page (Intel SDM volume 3, "Local APIC Registers": default base). */
-export const LAPIC_BASE = 0xfee0_0000;
-
 /** pvmmio layout in BAR0 (facts: gvt.md 1.3 #16 and 5.5): register file, PVINFO page inside it, shared page after it. */
 export const PVMMIO = {
   registerFileSize: 0x20_0000,
@@ -22,8 +19,3 @@ export const PVMMIO = {
 
 /** Messages that a handle keeps for inspection; older ones are dropped. */
 export const MSI_LOG_MAX = 1024;
-
-/** Guest instructions between two looks at the clock and the stop flag: a few ten microseconds. */
-export const INSTRUCTIONS_PER_CHECK = 4096;
-/** Longest sleep of a halted vCPU between two looks at the stop flag. */
-export const HALT_SLICE_MS = 1;

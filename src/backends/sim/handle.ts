@@ -4,8 +4,8 @@ import { MptError } from '../../core/errors.js';
 import { IoKind, type IoRequest } from '../../core/io-request.js';
 import type { HostPages, VgpuAttachment } from '../../core/mpt.js';
 import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
+import { type Mapping, makeMapping, PageFlag } from '../../pc/address-space.js';
 import { MSI_LOG_MAX, PVMMIO } from './abi.js';
-import { type Mapping, makeMapping, PageFlag } from './address-space.js';
 import type { SimBackend } from './backend.js';
 import type { SimMachine } from './machine.js';
 

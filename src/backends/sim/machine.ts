@@ -4,14 +4,14 @@ import { MptError } from '../../core/errors.js';
 import { GuestRam, type RamRegion } from '../../core/guest-ram.js';
 import type { IoRequest } from '../../core/io-request.js';
 import { checkBootImage, type Machine, type MachineSpec, type StopToken } from '../../core/machine.js';
-import { AddressSpace, type Mapping, makeMapping } from './address-space.js';
-import { Attention } from './attention.js';
-import { Bus } from './bus.js';
-import { Cpu, SEG } from './cpu/cpu.js';
+import { AddressSpace, type Mapping, makeMapping } from '../../pc/address-space.js';
+import { Attention } from '../../pc/attention.js';
+import { Bus } from '../../pc/bus.js';
+import { Cpu, SEG } from '../../pc/cpu/cpu.js';
+import { Lapic } from '../../pc/lapic.js';
+import { PcRequests } from '../../pc/requests.js';
 import { DoubleFetchWatches } from './double-fetch.js';
 import type { HostBlock, HostMemory } from './host-memory.js';
-import { Lapic } from './lapic.js';
-import { SimRequests } from './requests.js';
 
 /** What the VM needs of its backend. */
 export interface SimVmOwner {
@@ -32,7 +32,7 @@ export class SimMachine implements Machine {
   readonly memory: GuestRam<SimRam>;
   readonly space: AddressSpace;
   readonly lapic: Lapic;
-  readonly requests: SimRequests;
+  readonly requests: PcRequests;
   readonly stopToken: StopToken;
   readonly watches: DoubleFetchWatches;
   /** Pages that DMA mappings of all vGPUs hold, each as often as it is mapped. */
@@ -65,12 +65,13 @@ export class SimMachine implements Machine {
     const flag = owner.stopFlag ?? new SharedArrayBuffer(4);
     // The flag alone is enough: a halted vCPU sleeps on it, a running one looks at it.
     this.stopToken = { flag, tid: 0, pid: process.pid };
-    this.requests = new SimRequests({
+    this.requests = new PcRequests({
       cpu: this.#cpu,
       bus: this.#bus,
       stopFlag: new Int32Array(flag),
       instructionBudget: owner.instructionBudget,
       route: (request, from) => owner.route(vmId, request, from),
+      backend: 'sim',
     });
   }
 

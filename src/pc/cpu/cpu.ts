@@ -4,7 +4,7 @@
  *
  * An instruction handler reads all operands before it changes anything (see bus.ts).
  */
-import { MptError } from '../../../core/errors.js';
+import { MptError } from '../../core/errors.js';
 import type { Attention } from '../attention.js';
 import type { Bus } from '../bus.js';
 import type { Lapic } from '../lapic.js';

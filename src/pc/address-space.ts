@@ -2,8 +2,8 @@
  * Guest-physical address space of one VM as its vCPU sees it: RAM regions and host pages mapped by map_gfn_to_mfn or
  * set_pvmmio, each page with flags that say what a guest store to it means. Everything else is MMIO.
  */
-import { PAGE_SHIFT, PAGE_SIZE } from '../../core/addresses.js';
-import { type MappedRegion, mapRegion } from '../../core/guest-ram.js';
+import { PAGE_SHIFT, PAGE_SIZE } from '../core/addresses.js';
+import { type MappedRegion, mapRegion } from '../core/guest-ram.js';
 
 /** What a guest store to a page means, beyond storing. */
 export const PageFlag = {

@@ -1,8 +1,8 @@
 /** How guest accesses arrive: the interpreter runs until it makes one. */
-import { MptError } from '../../core/errors.js';
-import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js';
-import { PciConfigPorts } from '../../core/pci-ports.js';
-import { type Route, TrackedWrite } from '../../core/tracked-write.js';
+import { MptError } from '../core/errors.js';
+import { IoKind, IoRequest, type RequestSource } from '../core/io-request.js';
+import { PciConfigPorts } from '../core/pci-ports.js';
+import { type Route, TrackedWrite } from '../core/tracked-write.js';
 import { HALT_SLICE_MS, INSTRUCTIONS_PER_CHECK } from './abi.js';
 import type { Bus } from './bus.js';
 import type { Cpu } from './cpu/cpu.js';
@@ -16,6 +16,8 @@ export interface GuestContext {
   readonly stopFlag: Int32Array;
   readonly instructionBudget: number;
   readonly route: Route;
+  /** Name of the backend in errors. */
+  readonly backend: string;
 }
 
 /** Accesses answered here between two looks at the clock. */
@@ -24,7 +26,7 @@ const ANSWERS_PER_CHECK = 1024;
 /** Counter names, indexed by `IoKind`; `halt` counts waits with nothing to execute. */
 const COUNTED = ['pio', 'mmio', 'pci', 'wp'] as const;
 
-export class SimRequests implements RequestSource {
+export class PcRequests implements RequestSource {
   readonly #c: GuestContext;
   readonly #request = new IoRequest();
   #ports = new PciConfigPorts();
@@ -58,7 +60,7 @@ export class SimRequests implements RequestSource {
     return this.#delivered;
   }
 
-  /** For SimMachine: the guest starts afresh. */
+  /** For the machine: the guest starts afresh. */
   reset(): void {
     this.#c.bus.reset();
     this.#trackedWrite.clear();
@@ -66,15 +68,15 @@ export class SimRequests implements RequestSource {
     this.#fault = undefined;
   }
 
-  /** For SimMachine: the VM was destroyed. */
+  /** For the machine: the VM was destroyed. */
   vmGone(): void {
     this.#gone = true;
   }
 
   /** @param timeoutMs checked every few thousand instructions; 0 runs one such slice */
   next(timeoutMs = Number.POSITIVE_INFINITY): IoRequest | undefined {
-    if (this.#gone) throw new MptError('VM_GONE', 'the VM was destroyed', { backend: 'sim', op: 'next' });
-    if (this.#delivered) throw new MptError('INTERNAL', 'the previous access was not completed', { backend: 'sim', op: 'next' });
+    if (this.#gone) throw new MptError('VM_GONE', 'the VM was destroyed', { backend: this.#c.backend, op: 'next' });
+    if (this.#delivered) throw new MptError('INTERNAL', 'the previous access was not completed', { backend: this.#c.backend, op: 'next' });
     if (this.#fault !== undefined) throw this.#fault;
     const { cpu, bus, instructionBudget } = this.#c;
     // Budget and clock bound waits only: a wait without a timeout has neither.
@@ -104,7 +106,7 @@ export class SimRequests implements RequestSource {
 
   complete(request: IoRequest): void {
     if (!this.#delivered || request !== this.#request)
-      throw new MptError('INTERNAL', 'no such access is pending', { backend: 'sim', op: 'complete' });
+      throw new MptError('INTERNAL', 'no such access is pending', { backend: this.#c.backend, op: 'complete' });
     this.#delivered = false;
     if (!request.write) this.#c.bus.answer(request.value[0] as number, request.value[1] as number);
   }

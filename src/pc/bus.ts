@@ -10,8 +10,8 @@
  * As on hardware an access that crosses a page is split there, and what is left of odd size is split into naturally
  * sized parts.
  */
-import { PAGE_SIZE } from '../../core/addresses.js';
-import { IoKind, type IoRequest } from '../../core/io-request.js';
+import { PAGE_SIZE } from '../core/addresses.js';
+import { IoKind, type IoRequest } from '../core/io-request.js';
 import { LAPIC_BASE } from './abi.js';
 import { AccessList } from './access-list.js';
 import { type AddressSpace, type Mapping, PageFlag } from './address-space.js';

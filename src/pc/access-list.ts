@@ -1,5 +1,5 @@
 /** Device accesses of one instruction, in order: a bounded list without allocation. */
-import { MptError } from '../../core/errors.js';
+import { MptError } from '../core/errors.js';
 
 /** Above the accesses of any one instruction: PUSHA or POPA over a page boundary makes 8 + 2, a far transfer less. */
 const ACCESSES_MAX = 64;
