@@ -40,6 +40,11 @@ export class OwnedMapping {
     return new OwnedMapping(sys, sys.mmap(checkLength(length, what), PROT.READ | PROT.WRITE, MAP.SHARED, fd, 0), length, what);
   }
 
+  /** `length` bytes of a file from `offset` on, shared. @param protection `PROT` bits; a store to a read-only mapping ends the process */
+  static shared(sys: Syscalls, fd: number, length: number, offset: number, protection: number, what: string): OwnedMapping {
+    return new OwnedMapping(sys, sys.mmap(checkLength(length, what), protection, MAP.SHARED, fd, offset), length, what);
+  }
+
   /** Takes over what a library mapped at `address` (a negative number is the errno) and unmaps it by `unmap`. */
   static adopt(sys: Syscalls, address: number, length: number, what: string, unmap: () => void): OwnedMapping {
     return new OwnedMapping(sys, address, checkLength(length, what), what, unmap);

@@ -64,11 +64,6 @@ export class IrqSet {
     this.#vectors = this.info.map(({ count }) => Array.from({ length: Math.min(count, VECTORS_MAX) }, newVector));
   }
 
-  /** Mask and unmask events that are assigned: while there are any, `pollEvents` wants to be called. */
-  get polledEvents(): number {
-    return this.#events;
-  }
-
   /** A trigger is assigned to the vector. */
   armed(index: number, vector: number): boolean {
     return this.#vectors[index]?.[vector]?.trigger !== undefined;
@@ -112,6 +107,13 @@ export class IrqSet {
     const rose = high && !entry.pending;
     entry.pending = high;
     if (rose) this.#raiseLevel(index, entry);
+  }
+
+  /** The mask and unmask events that are assigned: to wait for. */
+  polled(): IrqEvent[] {
+    if (this.#events === 0) return [];
+    const events = this.#vectors.flat().flatMap(({ maskEvent, unmaskEvent }) => [maskEvent, unmaskEvent]);
+    return events.filter((event) => event !== undefined);
   }
 
   /** Takes mask and unmask events that were raised. */

@@ -1,0 +1,350 @@
+/**
+ * One connected client of one device: answers the protocol's commands by the device's VFIO view, and hands out the accesses to its
+ * regions one by one.
+ *
+ * The client is hostile. Whatever it sends is answered by an errno or ends the connection, every descriptor that came with it is
+ * closed or owned, and nothing throws. All sizes are checked against the bytes that are there before anything is read.
+ */
+import { type Errno, RegionFlag, type VfioDevice } from '../core/vfio/device.js';
+import type { IrqEvent } from '../core/vfio/irqs.js';
+import { COMMANDS } from './commands.js';
+import type { DmaMaps, MessageMemory } from './dma-maps.js';
+import { MessageStream, REQUEST_AT } from './message-stream.js';
+import { BODY, Command, E, HEADER_SIZE, HeaderFlag, LIMITS, MULTI_DATA_MAX, MULTI_ENTRY, MULTI_MAX, setU64, u64 } from './protocol.js';
+import type { Transport } from './transport.js';
+
+/** One access of the client to a region, valid until it is completed. The object is used again. */
+export class RegionAccess {
+  region = 0;
+  offset = 0;
+  write = false;
+  /** The data: what is written, or where what is read goes. */
+  bytes: Uint8Array = new Uint8Array(0);
+}
+
+export interface SessionOptions {
+  readonly device: VfioDevice;
+  readonly memory: DmaMaps;
+  /** Wraps an eventfd that came with SET_IRQS and takes it over; undefined, and closed, for what is no eventfd. */
+  readonly openEvent: (fd: number) => IrqEvent | undefined;
+  /** A line about what a client did wrong, at a limited rate. */
+  readonly onComplaint?: (what: string) => void;
+}
+
+/** Messages that are answered in one go before the caller gets its turn. */
+const MESSAGES_PER_TURN = 256;
+/** How long the client may take to answer a request of ours; its own limit for ours is 5 s. */
+const REQUEST_DEADLINE_MS = 2000;
+/** Ids of our requests: those of the client count in a space of their own, but a log reads better with both apart. */
+const FIRST_REQUEST_ID = 0x8000;
+const REQUEST_BODY = REQUEST_AT + HEADER_SIZE;
+/** Complaints that are passed on; the rest is only counted. */
+const COMPLAINTS_MAX = 20;
+
+/** What the connection has got to. */
+const State = { NEW: 0, READY: 1 } as const;
+
+export class Session implements MessageMemory {
+  readonly device: VfioDevice;
+  readonly memory: DmaMaps;
+  readonly stream: MessageStream;
+  readonly openEvent: (fd: number) => IrqEvent | undefined;
+  /** Messages received, and those answered with an error. */
+  messages = 0;
+  refused = 0;
+  /** Bytes of data that the client takes in one message. */
+  clientTransferMax: number = LIMITS.maxDataXferSize;
+  readonly #onComplaint: ((what: string) => void) | undefined;
+  readonly #access = new RegionAccess();
+  /** Views of the reply's data by length, for the lengths that come often. */
+  readonly #replyViews = new Map<number, Uint8Array>();
+  #state: number = State.NEW;
+  #pending = false;
+  /** REGION_WRITE_MULTI in progress: entries, and the next one. */
+  #multiCount = 0;
+  #multiNext = 0;
+  #requestId = FIRST_REQUEST_ID;
+
+  constructor(transport: Transport, options: SessionOptions) {
+    this.device = options.device;
+    this.memory = options.memory;
+    this.openEvent = options.openEvent;
+    this.#onComplaint = options.onComplaint;
+    this.stream = new MessageStream(transport);
+    this.memory.messages = this;
+  }
+
+  /** The connection stands. */
+  get open(): boolean {
+    return this.stream.end === undefined;
+  }
+
+  /** VERSION was agreed on. */
+  get ready(): boolean {
+    return this.#state === State.READY;
+  }
+
+  /** An access waits for `complete`. */
+  get pending(): boolean {
+    return this.#pending;
+  }
+
+  /**
+   * Answers what the client asks until it accesses a region.
+   * @returns the access, to be given to `complete`; undefined when none came within `timeoutMs`, when others should get their turn, or
+   *   when the connection ended (`open`)
+   */
+  receive(timeoutMs: number): RegionAccess | undefined {
+    if (this.#multiCount > 0) {
+      const access = this.#nextOfMulti();
+      if (access !== undefined) return access;
+    }
+    for (let turn = 0; turn < MESSAGES_PER_TURN; turn++) {
+      if (!this.stream.next(turn === 0 ? timeoutMs : 0)) return undefined;
+      this.messages++;
+      if (this.#dispatch()) return this.#access;
+    }
+    return undefined;
+  }
+
+  /** Ends an access: sends the reply, unless the client wants none. @param status 0 or a negative errno */
+  complete(status: Errno): void {
+    const { stream } = this;
+    this.#pending = false;
+    if (this.#multiCount > 0) return;
+    if ((stream.flags & HeaderFlag.NO_REPLY) !== 0) {
+      if (status !== 0) this.refused++;
+      return;
+    }
+    if (status !== 0) {
+      this.replyError(-status);
+      return;
+    }
+    const { out, view, body } = stream;
+    // offset and region as they came; the count too.
+    out.setUint32(HEADER_SIZE, view.getUint32(body, true), true);
+    out.setUint32(HEADER_SIZE + 4, view.getUint32(body + 4, true), true);
+    out.setUint32(HEADER_SIZE + 8, view.getUint32(body + 8, true), true);
+    out.setUint32(HEADER_SIZE + 12, view.getUint32(body + 12, true), true);
+    this.reply(BODY.REGION_ACCESS + (this.#access.write ? 0 : this.#access.bytes.length));
+  }
+
+  /** Sends the reply whose body was written into `stream.out` behind the header. */
+  reply(bodyLength: number, fds?: readonly number[]): void {
+    const { stream } = this;
+    if ((stream.flags & HeaderFlag.NO_REPLY) !== 0) return;
+    stream.send(0, stream.id, stream.command, bodyLength, HeaderFlag.REPLY, 0, fds);
+  }
+
+  /** Sends an error reply. @param errno positive */
+  replyError(errno: number): void {
+    const { stream } = this;
+    this.refused++;
+    if ((stream.flags & HeaderFlag.NO_REPLY) !== 0) return;
+    stream.send(0, stream.id, stream.command, 0, HeaderFlag.REPLY | HeaderFlag.ERROR, errno);
+  }
+
+  /** A line for the log. */
+  complain(what: string): void {
+    if (this.refused <= COMPLAINTS_MAX) this.#onComplaint?.(`${this.device.name}: ${what}`);
+  }
+
+  /** Called by VERSION. */
+  agreed(clientTransferMax: number): void {
+    this.#state = State.READY;
+    this.clientTransferMax = clientTransferMax;
+  }
+
+  /** Ends the connection and lets go of the client's memory and events; the device goes back to reset. Idempotent. */
+  close(): void {
+    this.stream.close();
+    this.#multiCount = 0;
+    this.#pending = false;
+    this.memory.messages = undefined;
+    this.memory.clear();
+    this.device.irqs.clear();
+    this.device.reset();
+  }
+
+  // --- requests to the client ---------------------------------------------------------------------------------------
+
+  /** DMA_READ: copies client memory that has no file. */
+  dmaRead(address: number, target: Uint8Array): boolean {
+    return this.#eachTransfer(target.length, (done, n) => {
+      const { out, view, bytes } = this.stream;
+      setU64(out, REQUEST_BODY, address + done);
+      setU64(out, REQUEST_BODY + 8, n);
+      const at = this.#request(Command.DMA_READ, BODY.DMA_ACCESS, n);
+      if (at === undefined || u64(view, at + HEADER_SIZE + 8) !== n) return false;
+      const data = at + HEADER_SIZE + BODY.DMA_ACCESS;
+      target.set(bytes.subarray(data, data + n), done);
+      return true;
+    });
+  }
+
+  /** DMA_WRITE: the other direction. */
+  dmaWrite(address: number, source: Uint8Array): boolean {
+    return this.#eachTransfer(source.length, (done, n) => {
+      const { out, outBytes } = this.stream;
+      setU64(out, REQUEST_BODY, address + done);
+      setU64(out, REQUEST_BODY + 8, n);
+      outBytes.set(source.subarray(done, done + n), REQUEST_BODY + BODY.DMA_ACCESS);
+      return this.#request(Command.DMA_WRITE, BODY.DMA_ACCESS + n, 0) !== undefined;
+    });
+  }
+
+  #eachTransfer(length: number, transfer: (done: number, n: number) => boolean): boolean {
+    const most = Math.min(this.clientTransferMax, LIMITS.maxDataXferSize);
+    for (let done = 0; done < length; done += most) if (!transfer(done, Math.min(most, length - done))) return false;
+    return true;
+  }
+
+  /**
+   * Sends a request and waits for its reply; what the client asks meanwhile is kept for later.
+   * @returns where the reply lies in the input, or undefined: refused, late, too short, or the client is gone
+   */
+  #request(command: Command, bodyLength: number, dataLength: number): number | undefined {
+    const { stream } = this;
+    const id = this.#requestId;
+    this.#requestId = id === 0xffff ? FIRST_REQUEST_ID : id + 1;
+    if (!stream.send(REQUEST_AT, id, command, bodyLength, HeaderFlag.COMMAND, 0)) return undefined;
+    const at = stream.lookAhead(id, performance.now() + REQUEST_DEADLINE_MS);
+    if (at === undefined) {
+      // Without this a reply that comes later would be taken for another's.
+      stream.fail('a request was not answered in time');
+      return undefined;
+    }
+    const failed = (stream.view.getUint32(at + 8, true) & HeaderFlag.ERROR) !== 0;
+    const length = stream.view.getUint32(at + 4, true) - HEADER_SIZE;
+    return failed || length < BODY.DMA_ACCESS + dataLength ? undefined : at;
+  }
+
+  // --- messages of the client ---------------------------------------------------------------------------------------
+
+  /** Handles the current message. @returns true when it is an access, which waits for `complete` */
+  #dispatch(): boolean {
+    const { stream } = this;
+    if ((stream.flags & HeaderFlag.TYPE_MASK) !== HeaderFlag.COMMAND) {
+      this.complain('a reply came that nobody waits for');
+      stream.fail('a reply came that nobody waits for');
+      return false;
+    }
+    if (stream.command === Command.REGION_READ) return this.#read();
+    if (stream.command === Command.REGION_WRITE) return this.#write();
+    if (stream.command === Command.REGION_WRITE_MULTI) return this.#multi();
+    if (this.#state === State.NEW && stream.command !== Command.VERSION) {
+      this.#refuse(E.INVAL, 'the first message is not VERSION');
+      stream.fail('the first message is not VERSION');
+      return false;
+    }
+    const command = COMMANDS[stream.command];
+    if (command === undefined) this.#refuse(E.NOTSUP, `command ${stream.command} is not known`);
+    else if (stream.bodyLength < command.min) this.#refuse(E.INVAL, `${command.name} has ${stream.bodyLength} bytes, not ${command.min}`);
+    else if (stream.surplusFds || stream.fds.length > command.fds)
+      this.#refuse(E.INVAL, `${command.name} came with ${stream.fds.length} descriptors`);
+    else {
+      const errno = command.run(this);
+      if (errno !== 0) this.#refuse(errno, `${command.name} refused`);
+    }
+    return false;
+  }
+
+  #refuse(errno: number, why: string): void {
+    this.replyError(errno);
+    this.complain(`${why}, errno ${errno}`);
+  }
+
+  #read(): boolean {
+    const { stream } = this;
+    const count = this.#accessFields(BODY.REGION_ACCESS, RegionFlag.READ);
+    if (count < 0) return false;
+    this.#access.write = false;
+    this.#access.bytes = this.#replyData(count);
+    stream.outBytes.fill(0, HEADER_SIZE + BODY.REGION_ACCESS, HEADER_SIZE + BODY.REGION_ACCESS + count);
+    this.#pending = true;
+    return true;
+  }
+
+  #write(): boolean {
+    const { stream } = this;
+    const count = this.#accessFields(BODY.REGION_ACCESS, RegionFlag.WRITE);
+    if (count < 0) return false;
+    const data = stream.body + BODY.REGION_ACCESS;
+    if (stream.bodyLength - BODY.REGION_ACCESS !== count) {
+      this.#refuse(E.INVAL, `REGION_WRITE of ${count} bytes has ${stream.bodyLength - BODY.REGION_ACCESS}`);
+      return false;
+    }
+    this.#access.write = true;
+    this.#access.bytes = stream.bytes.subarray(data, data + count);
+    this.#pending = true;
+    return true;
+  }
+
+  /** Takes offset, region and count of the current message and checks them. @returns the count, or -1 when it was refused */
+  #accessFields(needed: number, flag: number): number {
+    const { view, body, bodyLength, fds } = this.stream;
+    if (this.#state === State.NEW || bodyLength < needed || fds.length > 0) {
+      this.#refuse(E.INVAL, 'an access before VERSION, too short or with descriptors');
+      if (this.#state === State.NEW) this.stream.fail('the first message is not VERSION');
+      return -1;
+    }
+    const count = view.getUint32(body + 12, true);
+    const fault = this.#setAccess(u64(view, body), view.getUint32(body + 8, true), count, flag);
+    if (fault === 0 && count <= LIMITS.maxDataXferSize) return count;
+    this.#refuse(E.INVAL, `an access of ${count} bytes at ${u64(view, body)} of region ${view.getUint32(body + 8, true)} is not possible`);
+    return -1;
+  }
+
+  #setAccess(offset: number, region: number, count: number, flag: number): number {
+    const info = this.device.regions.get(region);
+    // As numbers offset + count does not wrap.
+    if (info === undefined || (info.flags & flag) === 0 || count === 0 || offset + count > info.size) return E.INVAL;
+    this.#access.region = region;
+    this.#access.offset = offset;
+    return 0;
+  }
+
+  #replyData(count: number): Uint8Array {
+    const start = HEADER_SIZE + BODY.REGION_ACCESS;
+    let bytes = this.#replyViews.get(count);
+    if (bytes === undefined) {
+      bytes = this.stream.outBytes.subarray(start, start + count);
+      if (this.#replyViews.size < 64) this.#replyViews.set(count, bytes);
+    }
+    return bytes;
+  }
+
+  #multi(): boolean {
+    const { stream } = this;
+    const count = stream.bodyLength < BODY.WRITE_MULTI ? 0 : u64(stream.view, stream.body);
+    const complete = stream.bodyLength === BODY.WRITE_MULTI + count * MULTI_ENTRY;
+    if (this.#state === State.NEW || count === 0 || count > MULTI_MAX || !complete || stream.fds.length > 0) {
+      this.#refuse(E.INVAL, `REGION_WRITE_MULTI with ${count} entries in ${stream.bodyLength} bytes`);
+      return false;
+    }
+    this.#multiCount = count;
+    this.#multiNext = 0;
+    return this.#nextOfMulti() !== undefined;
+  }
+
+  /** The next entry that can be carried out; when there is none any more the message is answered. */
+  #nextOfMulti(): RegionAccess | undefined {
+    const { view, body, bytes } = this.stream;
+    while (this.#multiNext < this.#multiCount) {
+      const entry = body + BODY.WRITE_MULTI + this.#multiNext++ * MULTI_ENTRY;
+      const count = view.getUint32(entry + 12, true);
+      if (count > MULTI_DATA_MAX || this.#setAccess(u64(view, entry), view.getUint32(entry + 8, true), count, RegionFlag.WRITE) !== 0) {
+        this.refused++;
+        continue;
+      }
+      this.#access.write = true;
+      this.#access.bytes = bytes.subarray(entry + 16, entry + 16 + count);
+      this.#pending = true;
+      return this.#access;
+    }
+    setU64(this.stream.out, HEADER_SIZE, this.#multiCount);
+    this.#multiCount = 0;
+    this.reply(BODY.WRITE_MULTI);
+    return undefined;
+  }
+}
