@@ -28,7 +28,7 @@ export const ERROR_CODES = {
   UNKNOWN_BACKEND: 'no backend has this name',
   BAD_CONFIG: 'the configuration document breaks a rule of its schema',
   BAD_TYPE: 'no vGPU type has this name, or the type does not fit this GPU',
-  NO_SPACE: 'the GPU has not enough aperture, hidden memory, fences or ids left',
+  NO_SPACE: 'the GPU has not enough aperture, hidden memory, fences or ids left, or the devices of a kind not enough memory',
   TIMEOUT: 'the guest or a device thread did not answer within its deadline',
   STOPPED: 'the run was stopped by request',
   GUEST_FAULT: 'the guest did something that ends its run: an exception, a shutdown, a failed emulation',

@@ -31,6 +31,9 @@ const cSigtimedwait = libc.func('sigtimedwait', 'int', ['void *', 'void *', 'voi
 const cTimerCreate = libc.func('timer_create', 'int', ['int', 'void *', 'void *']);
 const cTimerSettime = libc.func('timer_settime', 'int', ['uintptr_t', 'int', 'void *', 'void *']);
 const cTimerDelete = libc.func('timer_delete', 'int', ['uintptr_t']);
+const cMemfdCreate = libc.func('memfd_create', 'int', ['str', 'uint']);
+const cFcntl = libc.func('fcntl', 'int', ['int', 'int', 'long']);
+const cLseek = libc.func('lseek', 'int64_t', ['int', 'int64_t', 'int']);
 
 const failed = (result: number): number => (result < 0 ? -koffi.errno() : result);
 
@@ -107,4 +110,7 @@ export const libcSyscalls: Syscalls = {
     return failed(cTimerSettime(timer, 0, itimerspecBytes, null));
   },
   timerDelete: (timer) => failed(cTimerDelete(timer)),
+  memfdCreate: (name, flags) => failed(cMemfdCreate(name, flags)),
+  fcntl: (fd, command, value) => failed(cFcntl(fd, command, value)),
+  lseek: (fd, offset, whence) => failed(Number(cLseek(fd, offset, whence))),
 };

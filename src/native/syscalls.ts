@@ -42,6 +42,11 @@ export interface Syscalls {
   /** Arms the timer after `firstNs`, then every `intervalNs`; 0 disarms. */
   timerSet(timer: number, firstNs: number, intervalNs: number): number;
   timerDelete(timer: number): number;
+  /** An anonymous file. */
+  memfdCreate(name: string, flags: number): number;
+  /** fcntl whose argument is an integer. */
+  fcntl(fd: number, command: number, value: number): number;
+  lseek(fd: number, offset: number, whence: number): number;
 }
 
 /** Values of Linux on x86-64 (asm-generic/fcntl.h, mman-common.h, sys/eventfd.h, signal.h). */
@@ -55,6 +60,10 @@ export const SIG_BLOCK = 0;
 export const SIG_SETMASK = 2;
 /** The signal that takes a vCPU out of KVM_RUN. Blocked in the device thread, so no handler ever runs. */
 export const SIGUSR2 = 12;
+export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2 } as const;
+export const F = { ADD_SEALS: 1033, GET_SEALS: 1034 } as const;
+export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
+export const SEEK = { SET: 0, CUR: 1, END: 2 } as const;
 export const EINTR = 4;
 export const EAGAIN = 11;
 

@@ -11,14 +11,31 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { EXIT_NAMES, KVM_CONST, KVM_IOCTL, KVM_STRUCT } from '../../src/backends/kvm/abi.js';
-import { EAGAIN, EFD, EINTR, MAP, O, POLL, PROT, SIG_BLOCK, SIG_SETMASK, SIGUSR2, signalSet } from '../../src/native/syscalls.js';
+import { UDMABUF_CREATE, UDMABUF_CREATE_SIZE, UDMABUF_FLAGS_CLOEXEC } from '../../src/native/device-memory.js';
+import {
+  EAGAIN,
+  EFD,
+  EINTR,
+  F,
+  MAP,
+  MFD,
+  O,
+  POLL,
+  PROT,
+  SEAL,
+  SEEK,
+  SIG_BLOCK,
+  SIG_SETMASK,
+  SIGUSR2,
+  signalSet,
+} from '../../src/native/syscalls.js';
 
 type Numbers = Record<string, number>;
 
 /** The build folder stands in the repository's root. */
 const GOLDEN = fileURLToPath(new URL('../../../test/native/kvm-abi.golden.json', import.meta.url));
 
-const INCLUDES = ['linux/kvm.h', 'errno.h', 'fcntl.h', 'poll.h', 'signal.h', 'sys/eventfd.h', 'sys/mman.h', 'time.h'];
+const INCLUDES = ['linux/kvm.h', 'linux/udmabuf.h', 'errno.h', 'fcntl.h', 'poll.h', 'signal.h', 'sys/eventfd.h', 'sys/mman.h', 'time.h'];
 
 /** Structure sizes and offsets by `struct tag`, as libc.ts, poll.ts and syscalls.ts lay them out by hand. */
 const HAND_LAID: Readonly<Record<string, Readonly<Record<string, number>>>> = {
@@ -28,6 +45,7 @@ const HAND_LAID: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   'struct pollfd': { size: 8, fd: 0, events: 4, revents: 6 },
   sigset_t: { size: signalSet(SIGUSR2).length },
   timer_t: { size: 8 },
+  'struct udmabuf_create': { size: UDMABUF_CREATE_SIZE, memfd: 0, flags: 4, offset: 8 },
 };
 
 /** Constants that sources use under another name or without one. */
@@ -49,6 +67,12 @@ const CONSTANTS: Numbers = {
   ...prefixed('MAP_', MAP),
   ...prefixed('EFD_', EFD),
   ...prefixed('POLL', POLL),
+  ...prefixed('MFD_', MFD),
+  ...prefixed('F_', F),
+  ...prefixed('F_SEAL_', SEAL),
+  ...prefixed('SEEK_', SEEK),
+  UDMABUF_CREATE,
+  UDMABUF_FLAGS_CLOEXEC,
   SIG_BLOCK,
   SIG_SETMASK,
   SIGUSR2,

@@ -182,6 +182,18 @@ export class FaultySyscalls implements Syscalls {
     );
   }
 
+  memfdCreate(name: string, flags: number): number {
+    return this.#opened(this.#run('memfdCreate', () => this.#sys.memfdCreate(name, flags)));
+  }
+
+  fcntl(fd: number, command: number, value: number): number {
+    return this.#run('fcntl', () => this.#sys.fcntl(fd, command, value));
+  }
+
+  lseek(fd: number, offset: number, whence: number): number {
+    return this.#run('lseek', () => this.#sys.lseek(fd, offset, whence));
+  }
+
   /** Makes the call, unless it is the one that fails. */
   #run(name: string, call: () => number, release = false): number {
     const index = ++this.count;

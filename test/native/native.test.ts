@@ -6,7 +6,7 @@ import { OwnedFd } from '../../src/native/fd.js';
 import { libcSyscalls as sys } from '../../src/native/libc.js';
 import { OwnedMapping } from '../../src/native/mapping.js';
 import { Poller } from '../../src/native/poll.js';
-import { EAGAIN, EFD, EINTR, O, SIG_BLOCK, signalSet } from '../../src/native/syscalls.js';
+import { EAGAIN, EFD, EINTR, F, O, SIG_BLOCK, signalSet } from '../../src/native/syscalls.js';
 import { KICK_SIGNAL, stopThread, ThreadKick } from '../../src/native/thread.js';
 import { refused } from '../core/expect.js';
 import { describeEnd, runChild } from './child.js';
@@ -39,6 +39,9 @@ t.test('the seam answers results or minus errno and never throws', async (t) => 
   t.equal(sys.tgkill(sys.getpid(), 2 ** 22, 0), -ESRCH);
   t.equal(sys.sigmask(99, new Uint8Array(128).fill(1), new Uint8Array(128)), -EINVAL);
   t.equal(sys.sigtake(signalSet(KICK_SIGNAL)), -EAGAIN);
+  t.equal(sys.memfdCreate('x', 0x8000_0000), -EINVAL);
+  t.equal(sys.fcntl(-1, F.GET_SEALS, 0), -EBADF);
+  t.equal(sys.lseek(-1, 0, 0), -EBADF);
   t.equal(sys.timerCreate(1000, sys.gettid()), -EINVAL);
   t.equal(sys.getpid(), process.pid);
   t.equal(sys.gettid(), process.pid, 'the main thread');

@@ -40,13 +40,27 @@ const DIRECTIONS: readonly { file: string; allowed: readonly string[]; forbidden
     forbidden: ['../../native/fd.js', '../../backends/sim/index.js', '../../index.js', 'koffi', 'node:worker_threads'],
   },
   {
+    file: 'src/core/samples/x.ts',
+    allowed: ['../device-memory.js', '../vfio/device.js', './dispi.js'],
+    forbidden: ['../../native/device-memory.js', '../../backends/index.js', 'koffi', 'node:fs'],
+  },
+  {
     file: 'src/core/gvt/engine/x.ts',
     allowed: ['../../errors.js', '../roles.js', './commands.js'],
     forbidden: ['../../../native/fd.js', '../../../guest/agent.js', 'koffi', 'node:buffer'],
   },
   {
     file: 'src/native/x.ts',
-    allowed: ['./syscalls.js', '../core/errors.js', '../core/addresses.js', '../core/machine.js', 'koffi', 'node:fs', 'node:path'],
+    allowed: [
+      './syscalls.js',
+      '../core/errors.js',
+      '../core/addresses.js',
+      '../core/machine.js',
+      '../core/device-memory.js',
+      'koffi',
+      'node:fs',
+      'node:path',
+    ],
     forbidden: ['../core/mpt.js', '../core/mpt-backend.js', '../backends/kvm/abi.js', 'eventemitter3', 'node:net'],
   },
   {

@@ -2,6 +2,7 @@
 import type { VgpuId } from '../addresses.js';
 import type { Capabilities } from '../capabilities.js';
 import type { MptVgpuOps } from '../mpt.js';
+import type { Picture } from '../vfio/device.js';
 import { ALL_ENGINES, type GpuSize, ggttEntries } from './device-info.js';
 import { decodePrimaryPlane, renderPlane } from './display/primary-plane.js';
 import { Ggtt } from './ggtt.js';
@@ -23,13 +24,6 @@ import type { VgpuType } from './types.js';
 /** End of what a full GT reset restores (facts: gvt.md 4.4). */
 const GT_RESET_END = 0x4_4200;
 const VBLANKS = ['pipe-a.vblank', 'pipe-b.vblank', 'pipe-c.vblank'] as const satisfies readonly GvtEvent[];
-
-/** The picture that a plane shows, 4 bytes a pixel: red, green, blue, 255. */
-export interface Picture {
-  readonly width: number;
-  readonly height: number;
-  readonly rgba: Uint8Array;
-}
 
 export interface VgpuParts {
   readonly type: VgpuType;

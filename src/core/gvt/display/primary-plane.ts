@@ -1,5 +1,7 @@
 /** The primary plane of a pipe: what its registers say (facts: gvt.md 4.15), and its pixels as a picture. */
 import { PAGE_SIZE } from '../../addresses.js';
+import { PIXEL_FORMATS, PixelConverter, type PixelFormat, type PixelFormatName } from '../../pixels.js';
+import type { Picture } from '../../vfio/device.js';
 import type { GpuMemory, RegisterStore } from '../roles.js';
 
 /** Registers of pipe A; each pipe's block is PIPE_STRIDE further (i915_reg.h: PIPESRC, PIPECONF, DSPCNTR, …). */
@@ -18,29 +20,18 @@ const TILED_X = 1 << 10;
 /** GVT-g's limit for a surface, bytes. */
 export const MAX_SURFACE = 36 << 20;
 
-export type PlaneFormat = 'RGB565' | 'XRGB8888' | 'XBGR8888' | 'XRGB2101010' | 'XBGR2101010';
-
-interface FormatDef {
-  readonly name: PlaneFormat;
-  readonly bytes: 2 | 4;
-  /** Lowest bit of red, green and blue, and bits of each. */
-  readonly red: readonly [number, number];
-  readonly green: readonly [number, number];
-  readonly blue: readonly [number, number];
-}
-
 /** DSPCNTR bits 29:26. Indexed colour (2) needs the palette and is not decoded. */
-const FORMATS: Readonly<Record<number, FormatDef>> = {
-  5: { name: 'RGB565', bytes: 2, red: [11, 5], green: [5, 6], blue: [0, 5] },
-  6: { name: 'XRGB8888', bytes: 4, red: [16, 8], green: [8, 8], blue: [0, 8] },
-  8: { name: 'XBGR2101010', bytes: 4, red: [0, 10], green: [10, 10], blue: [20, 10] },
-  10: { name: 'XRGB2101010', bytes: 4, red: [20, 10], green: [10, 10], blue: [0, 10] },
-  14: { name: 'XBGR8888', bytes: 4, red: [0, 8], green: [8, 8], blue: [16, 8] },
+const FORMATS: Readonly<Record<number, PixelFormat>> = {
+  5: PIXEL_FORMATS.RGB565,
+  6: PIXEL_FORMATS.XRGB8888,
+  8: PIXEL_FORMATS.XBGR2101010,
+  10: PIXEL_FORMATS.XRGB2101010,
+  14: PIXEL_FORMATS.XBGR8888,
 };
 
 export interface Plane {
   readonly pipe: 0 | 1 | 2;
-  readonly format: PlaneFormat;
+  readonly format: PixelFormatName;
   /** Pixels. */
   readonly width: number;
   readonly height: number;
@@ -77,34 +68,17 @@ export function decodePrimaryPlane(registers: RegisterStore, memory: GpuMemory, 
 }
 
 /** The plane's pixels as red, green, blue, 255. Rows that are not mapped are black. */
-export function renderPlane(plane: Plane, memory: GpuMemory): { width: number; height: number; rgba: Uint8Array } {
+export function renderPlane(plane: Plane, memory: GpuMemory): Picture {
   const { width, height, x, y, stride, base } = plane;
-  const { bytes, red, green, blue } = Object.values(FORMATS).find(({ name }) => name === plane.format) as FormatDef;
+  const format = PIXEL_FORMATS[plane.format];
+  const converter = new PixelConverter(format);
   const picture = new Uint32Array(width * height);
-  const row = new Uint8Array(width * bytes);
-  const pixels = bytes === 4 ? new Uint32Array(row.buffer) : new Uint16Array(row.buffer);
-  const first = base + y * stride + x * bytes;
-  const [reds, greens, blues] = [levels(red[1]), levels(green[1]), levels(blue[1])];
-  const [redShift, greenShift, blueShift] = [red[0], green[0], blue[0]];
-  let out = 0;
+  const row = new Uint8Array(width * format.bytes);
+  const pixels = format.bytes === 4 ? new Uint32Array(row.buffer) : new Uint16Array(row.buffer);
+  const first = base + y * stride + x * format.bytes;
   for (let line = 0; line < height; line++) {
     if (!memory.copyIn(first + line * stride, row, 0, row.length)) row.fill(0);
-    for (let column = 0; column < width; column++) {
-      const pixel = pixels[column] as number;
-      const r = reds[(pixel >>> redShift) & (reds.length - 1)] as number;
-      const g = greens[(pixel >>> greenShift) & (greens.length - 1)] as number;
-      const b = blues[(pixel >>> blueShift) & (blues.length - 1)] as number;
-      // Bytes in memory order, as every machine that this runs on has them: little endian.
-      picture[out++] = OPAQUE | (b << 16) | (g << 8) | r;
-    }
+    converter.row(pixels, 0, picture, line * width, width);
   }
   return { width, height, rgba: new Uint8Array(picture.buffer) };
 }
-
-const OPAQUE = 0xff00_0000;
-
-/** A channel's values scaled to 8 bits: narrower ones are repeated downwards, wider ones lose their low bits. */
-const levels = (bits: number): Uint8Array =>
-  Uint8Array.from({ length: 1 << bits }, (_, value) =>
-    bits < 8 ? (value << (8 - bits)) | (value >>> (2 * bits - 8)) : value >>> (bits - 8),
-  );

@@ -1,0 +1,64 @@
+/** What every device does with a client's access before its own rules: is the region there, does it allow it, does it fit? */
+import { Errno, RegionFlag, type VfioRegion } from './device.js';
+
+/** Bytes of one region. Called with ranges inside it and at least 1 byte. Never throws. */
+export interface RegionPort {
+  read(offset: number, bytes: Uint8Array): Errno;
+  write(offset: number, bytes: Uint8Array): Errno;
+}
+
+/** A region with what answers for it. */
+export interface PortedRegion {
+  readonly region: VfioRegion;
+  readonly port: RegionPort;
+}
+
+/** EINVAL unless the region has the flag and holds [offset, offset + length). Any numbers may come. */
+export function checkAccess(region: VfioRegion | undefined, flag: number, offset: number, length: number): Errno {
+  if (region === undefined || (region.flags & flag) === 0) return Errno.EINVAL;
+  return Number.isSafeInteger(offset) && offset >= 0 && offset + length <= region.size ? Errno.OK : Errno.EINVAL;
+}
+
+/** The regions of a device, by index. */
+export class Regions {
+  readonly table: ReadonlyMap<number, VfioRegion>;
+  readonly #ported: ReadonlyMap<number, PortedRegion>;
+
+  constructor(ported: readonly PortedRegion[]) {
+    this.#ported = new Map(ported.map((entry) => [entry.region.index, entry]));
+    this.table = new Map(ported.map(({ region }) => [region.index, region]));
+  }
+
+  /** @returns EINVAL for no such region, one without READ, or a range that leaves it; else what the region answers */
+  read(index: number, offset: number, bytes: Uint8Array): Errno {
+    const entry = this.#ported.get(index);
+    const status = checkAccess(entry?.region, RegionFlag.READ, offset, bytes.length);
+    return entry === undefined || status !== Errno.OK || bytes.length === 0 ? status : entry.port.read(offset, bytes);
+  }
+
+  /** The other direction, with WRITE. */
+  write(index: number, offset: number, bytes: Uint8Array): Errno {
+    const entry = this.#ported.get(index);
+    const status = checkAccess(entry?.region, RegionFlag.WRITE, offset, bytes.length);
+    return entry === undefined || status !== Errno.OK || bytes.length === 0 ? status : entry.port.write(offset, bytes);
+  }
+}
+
+/** Plain memory: any range is one copy. */
+export class MemoryPort implements RegionPort {
+  readonly #bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  read(offset: number, bytes: Uint8Array): Errno {
+    bytes.set(this.#bytes.subarray(offset, offset + bytes.length));
+    return Errno.OK;
+  }
+
+  write(offset: number, bytes: Uint8Array): Errno {
+    this.#bytes.set(bytes, offset);
+    return Errno.OK;
+  }
+}
