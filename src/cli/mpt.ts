@@ -2,9 +2,11 @@
 /** The `mpt` command: parses the command line, calls a command, turns its outcome into an exit code. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { SERVED_DEVICES } from '../jobs/served-devices.js';
 import { backendsCommand } from './commands/backends.js';
 import { type ConformanceOptions, conformanceCommand } from './commands/conformance.js';
 import { type RunOptions, runCommand } from './commands/run.js';
+import { type ServeOptions, serveCommand } from './commands/serve.js';
 import { EXIT } from './exit-codes.js';
 import { guardOutput, printJson, report } from './terminal.js';
 
@@ -71,6 +73,17 @@ program
   .action((filter: string | undefined, options: ConformanceOptions) =>
     act(options.reporter === 'json', () => conformanceCommand(filter, options)),
   );
+
+program
+  .command('serve')
+  .description('serve a device to QEMU on a vfio-user socket, until a signal')
+  .addOption(new Option('--device <kind>', 'device').choices(SERVED_DEVICES).makeOptionMandatory())
+  .option('--type <name>', 'type of the device (default: gvt GVTg_V4_8, mbochs medium, mdpy xga)')
+  .requiredOption('--socket <path>', 'socket to make; removed at the end')
+  .option('--trust-client', 'use guest memory by mapping it even when its file can be shortened, which would end the server')
+  .option('--json', 'print one JSON document a line: ready, connected, disconnected, complaint')
+  .addHelpText('after', '\nExample:\n  mpt serve --device mbochs --type medium --socket /run/mbochs.sock')
+  .action((options: ServeOptions) => act(options.json === true, () => serveCommand(options)));
 
 guardOutput();
 try {

@@ -9,10 +9,12 @@ import { Worker } from 'node:worker_threads';
 import { EventEmitter } from 'eventemitter3';
 import { MptError } from '../core/errors.js';
 import { stopThread } from '../native/thread.js';
-import type { DeviceThreadData, DeviceThreadMessage } from './protocol.js';
+import type { DeviceThreadData, DeviceThreadMessage, RequestMessage } from './protocol.js';
 
 export interface DeviceThreadEvents {
   progress: (text: string) => void;
+  /** What the job told by `notice`. */
+  notice: (value: unknown) => void;
 }
 
 /** Kicks after a stop that was not obeyed at once: the thread may be between two waits of another machine. */
@@ -26,10 +28,12 @@ export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
   /** Settles when the job ended: its result, or the MptError it failed with (STOPPED after a stop). */
   readonly result: Promise<Output>;
   readonly #worker: Worker;
-  /** [0] stop flag, [1] kernel thread id once the thread runs: shared, so that an exit handler needs no message loop. */
-  readonly #control = new SharedArrayBuffer(8);
+  /** [0] stop flag, [1] kernel thread id once the thread runs, [2] requests that wait: shared, so that neither side needs a message loop. */
+  readonly #control = new SharedArrayBuffer(12);
   readonly #words = new Int32Array(this.#control);
   readonly #ended: Promise<void>;
+  readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>();
+  #requests = 0;
 
   /** @param jobUrl module that exports `job`, as `new URL('./x.js', import.meta.url)` */
   constructor(jobUrl: URL, input: unknown) {
@@ -41,6 +45,8 @@ export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
     let outcome: DeviceThreadMessage | undefined;
     this.#worker.on('message', (message: DeviceThreadMessage) => {
       if (message.type === 'progress') this.emit('progress', message.text);
+      else if (message.type === 'notice') this.emit('notice', message.value);
+      else if (message.type === 'reply') this.#answer(message.id, message.value);
       else outcome = message;
     });
     let crash: unknown;
@@ -50,6 +56,8 @@ export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
     this.#ended = new Promise((resolve) => {
       this.#worker.on('exit', () => {
         running.delete(this as DeviceThread<unknown>);
+        for (const { reject } of this.#waiting.values()) reject(new MptError('STOPPED', 'the device thread ended'));
+        this.#waiting.clear();
         resolve();
       });
     });
@@ -79,6 +87,22 @@ export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
     clearInterval(kicks);
     clearTimeout(timer);
     return inTime;
+  }
+
+  /** Asks the running job something. @throws MptError STOPPED when the thread ended, or ends before it answered */
+  request(request: unknown): Promise<unknown> {
+    if (!running.has(this as DeviceThread<unknown>)) return Promise.reject(new MptError('STOPPED', 'the device thread ended'));
+    const id = ++this.#requests;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, request } satisfies RequestMessage);
+      Atomics.add(this.#words, 2, 1);
+    });
+  }
+
+  #answer(id: number, value: unknown): void {
+    this.#waiting.get(id)?.resolve(value);
+    this.#waiting.delete(id);
   }
 
   /** Sets the stop flag and signals the thread, unless it ended: its id may be another's by now. Synchronous: also for exit handlers. */

@@ -5,7 +5,7 @@ export interface DeviceThreadData {
   /** Module URL that exports `job`. */
   readonly jobUrl: string;
   readonly input: unknown;
-  /** Two Int32: stop flag (1 asks to stop), kernel thread id (the worker writes it first). */
+  /** Three Int32: stop flag (1 asks to stop), kernel thread id (the worker writes it first), requests that wait. */
   readonly control: SharedArrayBuffer;
 }
 
@@ -25,7 +25,33 @@ export interface FailureMessage {
   readonly error: Record<string, unknown>;
 }
 
-export type DeviceThreadMessage = ProgressMessage | ResultMessage | FailureMessage;
+/** Something that the job tells while it runs. */
+export interface NoticeMessage {
+  readonly type: 'notice';
+  readonly value: unknown;
+}
+
+/** The answer to a request of the main thread. */
+export interface ReplyMessage {
+  readonly type: 'reply';
+  readonly id: number;
+  readonly value: unknown;
+}
+
+export type DeviceThreadMessage = ProgressMessage | ResultMessage | FailureMessage | NoticeMessage | ReplyMessage;
+
+/** What the main thread asks of a job that runs. */
+export interface RequestMessage {
+  readonly id: number;
+  readonly request: unknown;
+}
+
+/** A request as the job sees it. */
+export interface JobRequest {
+  readonly request: unknown;
+  /** Answers it, once. What is listed moves to the main thread instead of being copied. */
+  reply(value: unknown, move?: readonly ArrayBuffer[]): void;
+}
 
 /** What a job may use besides its input. */
 export interface JobContext {
@@ -35,6 +61,10 @@ export interface JobContext {
   stopped(): boolean;
   /** One line for a person who waits. */
   progress(text: string): void;
+  /** Tells the main thread something; it must be structured-cloneable. */
+  notice(value: unknown): void;
+  /** The next request of the main thread, if one waits. Cheap when none does. */
+  takeRequest(): JobRequest | undefined;
 }
 
 /** A job runs on the device thread, synchronously; its result must be structured-cloneable. */

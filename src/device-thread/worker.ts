@@ -1,13 +1,23 @@
 /** Entry of a device thread: publishes its thread id, runs the job, sends the result and ends. */
-import { parentPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { MptError } from '../core/errors.js';
 import { libcSyscalls } from '../native/libc.js';
 import { holdKickSignal } from '../native/thread.js';
-import type { DeviceThreadData, DeviceThreadMessage, Job } from './protocol.js';
+import type { DeviceThreadData, DeviceThreadMessage, Job, JobRequest, RequestMessage } from './protocol.js';
 
 const { jobUrl, input, control } = workerData as DeviceThreadData;
 const words = new Int32Array(control);
-const post = (message: DeviceThreadMessage): void => parentPort?.postMessage(message);
+const post = (message: DeviceThreadMessage, move: readonly ArrayBuffer[] = []): void => parentPort?.postMessage(message, move);
+
+/** The job never returns to the event loop: requests are looked for, when the shared word says that there are any. */
+function takeRequest(): JobRequest | undefined {
+  if (Atomics.load(words, 2) === 0) return undefined;
+  const received = receiveMessageOnPort(parentPort as MessagePort) as { message: RequestMessage } | undefined;
+  if (received === undefined) return undefined;
+  Atomics.sub(words, 2, 1);
+  const { id, request } = received.message;
+  return { request, reply: (value, move) => post({ type: 'reply', id, value }, move) };
+}
 
 // Held until the thread ends: a kick that arrives while no machine is open must find the signal blocked, or its default
 // action would end the process.
@@ -18,6 +28,8 @@ try {
     stopFlag: control,
     stopped: () => Atomics.load(words, 0) !== 0,
     progress: (text) => post({ type: 'progress', text }),
+    notice: (value) => post({ type: 'notice', value }),
+    takeRequest,
   });
   post({ type: 'result', value });
 } catch (error) {

@@ -1,13 +1,6 @@
 /** An eventfd that somebody else gave us (eventfd(2)): raised, and looked at, without ever waiting. */
 import { readlinkSync } from 'node:fs';
-import koffi from 'koffi';
-import { POLL, type Syscalls } from './syscalls.js';
-
-const libc = koffi.load('libc.so.6');
-const cFcntl = libc.func('fcntl', 'int', ['int', 'int', 'int']);
-const F_GETFL = 3;
-const F_SETFL = 4;
-const O_NONBLOCK = 0x800;
+import { F, O, POLL, type Syscalls } from './syscalls.js';
 
 const ONE = Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0);
 
@@ -31,8 +24,8 @@ export class EventFd {
    */
   static adopt(sys: Syscalls, fd: number): EventFd | undefined {
     if (isEventfd(fd)) {
-      const flags: number = cFcntl(fd, F_GETFL, 0);
-      if (flags >= 0 && cFcntl(fd, F_SETFL, flags | O_NONBLOCK) === 0) return new EventFd(sys, fd);
+      const flags = sys.fcntl(fd, F.GETFL, 0);
+      if (flags >= 0 && sys.fcntl(fd, F.SETFL, flags | O.NONBLOCK) === 0) return new EventFd(sys, fd);
     }
     sys.close(fd);
     return undefined;

@@ -61,7 +61,7 @@ export const SIG_SETMASK = 2;
 /** The signal that takes a vCPU out of KVM_RUN. Blocked in the device thread, so no handler ever runs. */
 export const SIGUSR2 = 12;
 export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2 } as const;
-export const F = { ADD_SEALS: 1033, GET_SEALS: 1034 } as const;
+export const F = { GETFL: 3, SETFL: 4, DUPFD_CLOEXEC: 1030, ADD_SEALS: 1033, GET_SEALS: 1034 } as const;
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;
 export const SEEK = { SET: 0, CUR: 1, END: 2 } as const;
 export const EINTR = 4;

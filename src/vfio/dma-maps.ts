@@ -12,7 +12,7 @@ import { describeRam, type MappedRegion, mapRegion, RamAccess } from '../core/ra
 import { RangeSet } from '../core/ranges.js';
 import { OwnedFd } from '../native/fd.js';
 import { OwnedMapping } from '../native/mapping.js';
-import type { SharedFileCalls } from '../native/shared-file.js';
+import { SharedFiles } from '../native/shared-file.js';
 import { PROT, type Syscalls } from '../native/syscalls.js';
 import { DmaFlag, E, LIMITS } from './protocol.js';
 
@@ -47,7 +47,7 @@ const RAM_FLAGS = DmaFlag.READ | DmaFlag.WRITE;
 
 export class DmaMaps extends RamAccess<Piece> {
   readonly #sys: Syscalls;
-  readonly #files: SharedFileCalls;
+  readonly #files: SharedFiles;
   readonly #trustFiles: boolean;
   readonly #entries = new RangeSet<Entry>();
   #bytes = 0;
@@ -58,10 +58,10 @@ export class DmaMaps extends RamAccess<Piece> {
   /** Told before a map goes. */
   onUnmap: ((map: DmaMap) => void) | undefined;
 
-  constructor(sys: Syscalls, files: SharedFileCalls, options: { readonly trustFiles?: boolean } = {}) {
+  constructor(sys: Syscalls, options: { readonly trustFiles?: boolean } = {}) {
     super();
     this.#sys = sys;
-    this.#files = files;
+    this.#files = new SharedFiles(sys);
     this.#trustFiles = options.trustFiles === true;
   }
 
@@ -260,7 +260,7 @@ export class DmaMaps extends RamAccess<Piece> {
     }
     const ok =
       entry.kind === 'file'
-        ? this.#files.readAt((entry.fd as OwnedFd).fd, target, entry.offset + (gpa - entry.iova))
+        ? this.#files.read((entry.fd as OwnedFd).fd, target, entry.offset + (gpa - entry.iova))
         : this.messages?.dmaRead(gpa, target) === true;
     if (!ok) throw unreachable(entry, gpa, target.length);
   }
@@ -278,7 +278,7 @@ export class DmaMaps extends RamAccess<Piece> {
     }
     const ok =
       entry.kind === 'file'
-        ? this.#files.writeAt((entry.fd as OwnedFd).fd, source, entry.offset + (gpa - entry.iova))
+        ? this.#files.write((entry.fd as OwnedFd).fd, source, entry.offset + (gpa - entry.iova))
         : this.messages?.dmaWrite(gpa, source) === true;
     if (!ok) throw unreachable(entry, gpa, source.length);
   }

@@ -7,9 +7,9 @@ import { errnoText, MptError } from '../core/errors.js';
 import type { Errno, VfioDevice } from '../core/vfio/device.js';
 import { EventFd } from '../native/eventfd.js';
 import { OwnedFd } from '../native/fd.js';
+import { libcSyscalls } from '../native/libc.js';
 import { Poller } from '../native/poll.js';
-import type { SharedFileCalls } from '../native/shared-file.js';
-import { MessageBuffer, SOCK, type SocketCalls, setBuffers, UNIX_PATH_MAX, unixAddress } from '../native/sockets.js';
+import { libcSockets, MessageBuffer, SOCK, type SocketCalls, setBuffers, UNIX_PATH_MAX, unixAddress } from '../native/sockets.js';
 import { EAGAIN, type Syscalls } from '../native/syscalls.js';
 import { DmaMaps } from './dma-maps.js';
 import { BUFFER_SIZE } from './message-stream.js';
@@ -20,8 +20,10 @@ import { SocketTransport } from './transport.js';
 export interface ServerCalls {
   readonly sys: Syscalls;
   readonly sockets: SocketCalls;
-  readonly files: SharedFileCalls;
 }
+
+/** The real ones. */
+export const realServerCalls: ServerCalls = { sys: libcSyscalls, sockets: libcSockets };
 
 export interface ServerEvents {
   /** A client connected, or went; `why` in one clause. */
@@ -63,7 +65,7 @@ export class VfioUserServer {
     this.device = device;
     this.#calls = calls;
     this.#events = options;
-    this.memory = new DmaMaps(calls.sys, calls.files, { trustFiles: options.trustFiles === true });
+    this.memory = new DmaMaps(calls.sys, { trustFiles: options.trustFiles === true });
     this.#listener = listen(calls, path);
     this.#inode = lstatSync(path).ino;
     this.#waiter = new Poller(calls.sys, [this.#listener.fd]);

@@ -1,0 +1,84 @@
+/** `mpt serve`: a device on a vfio-user socket for QEMU, until a signal. */
+import { resolve } from 'node:path';
+import { DeviceThread } from '../../device-thread/device-thread.js';
+import type { ServedDeviceName, ServeInput, ServeNotice, ServeOutput } from '../../jobs/serve.js';
+import { EXIT } from '../exit-codes.js';
+import { interruptible, print, printJson } from '../terminal.js';
+
+export interface ServeOptions {
+  device: ServedDeviceName;
+  type?: string;
+  socket: string;
+  trustClient?: boolean;
+  json?: boolean;
+}
+
+/** Arguments for a QEMU of version 10.1 or later; the memory must be a memfd that is shared, or the device cannot reach it. */
+export const qemuArguments = (socket: string): string[] => [
+  '-machine',
+  'q35,memory-backend=m0',
+  '-object',
+  'memory-backend-memfd,id=m0,size=512M,share=on',
+  '-m',
+  '512M',
+  '-device',
+  JSON.stringify({ driver: 'vfio-user-pci', socket: { path: socket, type: 'unix' } }),
+];
+
+export async function serveCommand(options: ServeOptions): Promise<number> {
+  const socket = resolve(options.socket);
+  const json = options.json === true;
+  const input: ServeInput = {
+    device: options.device,
+    ...(options.type === undefined ? {} : { type: options.type }),
+    socket,
+    trustClient: options.trustClient === true,
+  };
+  const thread = new DeviceThread<ServeOutput>(new URL('../../jobs/serve.js', import.meta.url), input);
+  let stopping = false;
+  thread.on('notice', (value) => {
+    const notice = value as ServeNotice;
+    if (json) printJson(notice.type === 'ready' ? { ...notice, socket, qemu: qemuArguments(socket) } : notice);
+    else tell(notice, socket);
+  });
+  try {
+    await interruptible(
+      () => {
+        stopping = true;
+        void thread.stop();
+      },
+      () => thread.result,
+    );
+  } catch (error) {
+    if (!stopping) throw error;
+  }
+  if (!json) print('stopped');
+  return EXIT.OK;
+}
+
+function tell(notice: ServeNotice, socket: string): void {
+  switch (notice.type) {
+    case 'ready':
+      print(`serving ${notice.name} on ${socket}`);
+      print('QEMU 10.1 or later takes it with these arguments (the size is yours to choose):');
+      for (const argument of pairs(qemuArguments(socket))) print(`  ${argument}`);
+      print('Ctrl-C ends it.');
+      break;
+    case 'connected':
+      print(`client ${notice.client} connected`);
+      break;
+    case 'disconnected':
+      print(`client ${notice.client} gone: ${notice.why}`);
+      break;
+    case 'complaint':
+      process.stderr.write(`mpt: ${notice.text}\n`);
+      break;
+  }
+}
+
+/** `-option value` a line, quoted for a shell where it is needed. */
+function* pairs(words: readonly string[]): Generator<string> {
+  for (let i = 0; i < words.length; i += 2) yield `${words[i]} ${quoted(words[i + 1] as string)}`;
+}
+
+const quoted = (word: string): string => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);

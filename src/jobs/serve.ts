@@ -1,0 +1,111 @@
+/** A device on a vfio-user socket, on the device thread, until it is stopped. */
+import { MptError } from '../core/errors.js';
+import { findSampleType, Samples } from '../core/samples/index.js';
+import type { Picture, VfioDevice } from '../core/vfio/device.js';
+import type { Job, JobContext } from '../device-thread/protocol.js';
+import { deviceMemories, realServerCalls, VfioUserServer } from '../vfio/index.js';
+import { openGvt } from './serve-gvt.js';
+import type { ServedDeviceName } from './served-devices.js';
+
+export type { ServedDeviceName };
+
+export interface ServeInput {
+  readonly device: ServedDeviceName;
+  /** Type name; each device has a default. */
+  readonly type?: string;
+  readonly socket: string;
+  /** Map guest memory even when its file can be shortened, which would end this process. */
+  readonly trustClient: boolean;
+}
+
+export interface ServeOutput {
+  readonly clients: number;
+}
+
+/** What the job tells while it runs. */
+export type ServeNotice =
+  | { readonly type: 'ready'; readonly name: string }
+  | { readonly type: 'connected'; readonly client: number }
+  | { readonly type: 'disconnected'; readonly client: number; readonly why: string }
+  | { readonly type: 'complaint'; readonly text: string };
+
+/** What can be asked of the job while it runs; the answer is the picture, or undefined while the display is off. */
+export interface PictureRequest {
+  readonly type: 'picture';
+}
+export type PictureReply = Picture | undefined;
+
+/** What serving one device consists of. */
+export interface Served {
+  readonly device: VfioDevice;
+  /** Waits for the next access and answers it; returns after about 100 ms at the latest. */
+  step(): void;
+  close(): void;
+}
+
+/** How a device of a kind is put on its socket. */
+export interface ServeHooks {
+  readonly onConnect: () => void;
+  readonly onDisconnect: (why: string) => void;
+  readonly onComplaint: (text: string) => void;
+}
+
+const WAIT_MS = 100;
+
+export const job: Job<ServeInput, ServeOutput> = (input, context) => {
+  let clients = 0;
+  const notice = (value: ServeNotice): void => context.notice(value);
+  const hooks: ServeHooks = {
+    onConnect: () => notice({ type: 'connected', client: ++clients }),
+    onDisconnect: (why) => notice({ type: 'disconnected', client: clients, why }),
+    onComplaint: (text) => notice({ type: 'complaint', text }),
+  };
+  const served = input.device === 'gvt' ? openGvt(input, hooks, context) : openSample(input, input.device, hooks);
+  try {
+    notice({ type: 'ready', name: served.device.name });
+    while (!context.stopped()) {
+      served.step();
+      answerRequest(served.device, context);
+    }
+    return { clients };
+  } finally {
+    served.close();
+  }
+};
+
+const DEFAULT_TYPES = { mbochs: 'medium', mdpy: 'xga' } as const;
+
+function openSample({ type, socket, trustClient }: ServeInput, kind: 'mbochs' | 'mdpy', hooks: ServeHooks): Served {
+  const device = new Samples(deviceMemories).create(findSampleType(type ?? DEFAULT_TYPES[kind], kind));
+  let server: VfioUserServer;
+  try {
+    server = new VfioUserServer(realServerCalls, socket, device, { ...hooks, trustFiles: trustClient });
+  } catch (error) {
+    device.close();
+    throw error;
+  }
+  return {
+    device,
+    step: () => {
+      const access = server.receive(WAIT_MS);
+      if (access === undefined) return;
+      const { write, region, offset, bytes } = access;
+      server.complete(write ? device.write(region, offset, bytes) : device.read(region, offset, bytes));
+    },
+    close: () => {
+      server.close();
+      device.close();
+    },
+  };
+}
+
+function answerRequest(device: VfioDevice, context: JobContext): void {
+  const waiting = context.takeRequest();
+  if (waiting === undefined) return;
+  if ((waiting.request as PictureRequest).type !== 'picture')
+    throw new MptError('INTERNAL', 'a request of the main thread is not known', { op: 'serve' });
+  const picture: PictureReply = device.picture();
+  // The pixels move instead of being copied, when they have a buffer of their own.
+  const buffer = picture?.rgba.buffer;
+  waiting.reply(picture, buffer instanceof ArrayBuffer && buffer.byteLength === picture?.rgba.length ? [buffer] : []);
+}

@@ -1,0 +1,3 @@
+/** What `mpt serve` offers; apart, so that the command line does not load the devices to name them. */
+export const SERVED_DEVICES = ['gvt', 'mbochs', 'mdpy'] as const;
+export type ServedDeviceName = (typeof SERVED_DEVICES)[number];
