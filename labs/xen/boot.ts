@@ -2,13 +2,15 @@
 import { closeSync, mkdtempSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { collected, kill, lastLine, start, temporary } from './children.js';
-import { makeFolder } from './folders.js';
+import { collected, kill, lastLine, start, temporary } from '../common/children.js';
+import { makeFolder } from '../common/folders.js';
+import { EXIT } from '../common/lab-error.js';
+import { byLine } from '../common/lines.js';
+import type { Qemu } from '../common/packaged-qemu.js';
+import { seconds, type Tell } from '../common/progress.js';
+import { Tail } from '../common/tail.js';
 import { initramfs, type Job } from './initramfs.js';
-import { EXIT } from './lab-error.js';
-import { seconds, type Tell } from './progress.js';
-import { Tail } from './tail.js';
-import type { Qemu, Trees } from './trees.js';
+import type { Trees } from './trees.js';
 import { KERNEL, XEN_ELF } from './unpack.js';
 
 export interface Boot {
@@ -210,14 +212,4 @@ function startQemu(qemu: Qemu, args: readonly string[], files: readonly number[]
     });
   });
   return { kill: () => kill(child), ended };
-}
-
-/** Gives whole lines to `take`. */
-function byLine(take: (line: string) => void): (bytes: Buffer) => void {
-  let rest = '';
-  return (bytes) => {
-    const lines = (rest + bytes.toString('latin1')).split('\n');
-    rest = lines.pop() as string;
-    for (const line of lines) take(line);
-  };
 }

@@ -3,16 +3,16 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { guardOutput, print, printJson } from '../../src/cli/terminal.js';
+import { makeFolder } from '../common/folders.js';
+import { EXIT, LabError } from '../common/lab-error.js';
+import { totalsOf, writeTap } from '../common/tap.js';
 import { boot } from './boot.js';
-import { cacheFolder } from './cache.js';
-import { checkInDom0, makeFolder } from './folders.js';
-import { EXIT, LabError } from './lab-error.js';
+import { checkInDom0 } from './folders.js';
 import { type Options, parse } from './options.js';
 import { PLAN } from './plan.js';
 import { jsonOf, reportOf, runPlan } from './plan-run.js';
 import { tell } from './progress.js';
-import { totalsOf, writeTap } from './tap.js';
-import { trees } from './trees.js';
+import { cache, trees } from './trees.js';
 
 /** Two folders above build/labs/xen. */
 const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url)).replace(/\/$/, '');
@@ -68,7 +68,7 @@ async function main(args: readonly string[]): Promise<number> {
     options = parse(args);
     if (options === undefined) return 0;
     checkInDom0('the checkout', CHECKOUT);
-    checkInDom0('the cache folder', cacheFolder());
+    checkInDom0('the cache folder', cache.folder);
     const out = outputFolder(options.out);
     return await (options.command.length > 0 ? runCommand(options, out) : runJobs(options, out));
   } catch (error) {

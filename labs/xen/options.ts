@@ -1,7 +1,7 @@
 /** The command line. */
 import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { EXIT, LabError } from './lab-error.js';
+import { EXIT, LabError } from '../common/lab-error.js';
 import { PLAN } from './plan.js';
 
 export interface Options {
