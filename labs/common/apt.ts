@@ -33,17 +33,34 @@ Acquire::https::Timeout "20";
 #clear APT::Architectures;
 `;
 
+/** Added where the sources are the lab's own. */
+const OWN_SOURCES = `
+Dir::Etc::sourcelist "{}/sources.list";
+Dir::Etc::sourceparts "-";
+Dir::Etc::preferences "-";
+Dir::Etc::preferencesparts "-";
+`;
+
+/** In Debian's package debian-archive-keyring: the keys of the releases until now. */
+const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
+
 /** apt with a state in a folder of its own. */
 export class Apt {
   readonly #folder: string;
   #complaint = '';
 
-  /** @param folder empty or new */
-  constructor(folder: string) {
+  /**
+   * @param folder empty or new
+   * @param own where the machine's sources are not the ones to use: an archive, and the releases of it
+   */
+  constructor(folder: string, own?: { readonly archive: string; readonly releases: readonly string[] }) {
     this.#folder = folder;
     for (const name of ['state/lists/partial', 'cache/archives/partial', 'log']) mkdirSync(join(folder, name), { recursive: true });
     writeFileSync(join(folder, 'status'), '');
-    writeFileSync(join(folder, 'apt.conf'), CONFIGURATION.replaceAll('{}', folder.replaceAll('"', '')));
+    const configuration = own === undefined ? CONFIGURATION : CONFIGURATION + OWN_SOURCES;
+    writeFileSync(join(folder, 'apt.conf'), configuration.replaceAll('{}', folder.replaceAll('"', '')));
+    const lines = own?.releases.map((release) => `deb [signed-by=${KEYRING}] ${own.archive} ${release} main\n`) ?? [];
+    if (own !== undefined) writeFileSync(join(folder, 'sources.list'), lines.join(''));
   }
 
   /** Fetches the lists. Sources that do not answer are passed over: it shows later whether they were needed. */
@@ -52,6 +69,15 @@ export class Apt {
     const outcome = await this.#run('apt-get', ['update'], UPDATE_LIMIT_S);
     this.#complaint = complaintOf(outcome);
     if (outcome.status !== 0) throw unreachable(this.#complaint);
+  }
+
+  /** Address of the archive that the machine has Debian from. */
+  async archive(): Promise<string> {
+    const filters = ['Origin: Debian', 'Label: Debian', 'Component: main', 'Created-By: Packages'];
+    const { stdout } = await this.#run('apt-get', ['indextargets', '--format', '$(REPO_URI)', ...filters], UPDATE_LIMIT_S);
+    const [address = ''] = stdout.split('\n');
+    if (address === '') throw unreachable(this.#complaint || "the sources of apt have no Debian archive's main component");
+    return address;
   }
 
   /** The package of the kernel that a metapackage (`linux-image-amd64`) stands for today. */

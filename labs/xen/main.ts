@@ -1,10 +1,9 @@
 /** `npm run lab:xen [-- [OPTIONS] [COMMAND...]]`: a command, or the plan, in dom0 of a real Xen. README.md here. */
-import { readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { guardOutput, print, printJson } from '../../src/cli/terminal.js';
-import { makeFolder } from '../common/folders.js';
 import { EXIT, LabError } from '../common/lab-error.js';
+import { outputFolder, unexpected } from '../common/options.js';
 import { totalsOf, writeTap } from '../common/tap.js';
 import { boot } from './boot.js';
 import { checkInDom0 } from './folders.js';
@@ -44,16 +43,6 @@ async function runJobs({ job: names, timeout, tap, json }: Options, out: string)
   return totalsOf(points).failed > 0 ? EXIT.FAILED : 0;
 }
 
-/** The folder of the run: the one that was asked for, if it is new or empty, or one in the build that is yet to be made. */
-function outputFolder(asked: string | undefined): string {
-  const stamp = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-');
-  if (asked === undefined) return join(CHECKOUT, 'build', 'lab-xen', `${stamp}-${process.pid}`);
-  checkInDom0('the output folder', asked);
-  makeFolder('the output folder', asked);
-  if (readdirSync(asked).length > 0) throw new LabError(EXIT.USAGE, `${asked} is not empty`);
-  return asked;
-}
-
 /** @returns the exit code */
 async function main(args: readonly string[]): Promise<number> {
   const failed = ({ message, exitCode }: LabError, { json, command = [], tap }: Partial<Options>): number => {
@@ -69,16 +58,12 @@ async function main(args: readonly string[]): Promise<number> {
     if (options === undefined) return 0;
     checkInDom0('the checkout', CHECKOUT);
     checkInDom0('the cache folder', cache.folder);
-    const out = outputFolder(options.out);
+    if (options.out !== undefined) checkInDom0('the output folder', options.out);
+    const out = outputFolder(CHECKOUT, 'lab-xen', options.out);
     return await (options.command.length > 0 ? runCommand(options, out) : runJobs(options, out));
   } catch (error) {
     return failed(error instanceof LabError ? error : unexpected(error), options ?? { json: args.includes('--json') });
   }
-}
-
-function unexpected(error: unknown): LabError {
-  if (process.env['MPT_DEBUG'] !== undefined && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-  return new LabError(EXIT.NO_VERDICT, error instanceof Error ? error.message : String(error));
 }
 
 // What was started is killed, and what is temporary removed, by the exit handler in children.ts.
