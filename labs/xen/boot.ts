@@ -2,13 +2,15 @@
 import { closeSync, mkdtempSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { collected, kill, lastLine, start, temporary } from './children.js';
-import { makeFolder } from './folders.js';
+import { temporary } from '../common/children.js';
+import { makeFolder } from '../common/folders.js';
+import { EXIT } from '../common/lab-error.js';
+import { byLine } from '../common/lines.js';
+import { seconds, type Tell } from '../common/progress.js';
+import { type End, startQemu } from '../common/qemu-process.js';
+import { Tail } from '../common/tail.js';
 import { initramfs, type Job } from './initramfs.js';
-import { EXIT } from './lab-error.js';
-import { seconds, type Tell } from './progress.js';
-import { Tail } from './tail.js';
-import type { Qemu, Trees } from './trees.js';
+import type { Trees } from './trees.js';
 import { KERNEL, XEN_ELF } from './unpack.js';
 
 export interface Boot {
@@ -86,7 +88,7 @@ async function bootOnce({ xen, qemu }: Trees, { command, folder, out, timeoutS, 
   const files = bootFiles(xen, out, job);
   const began = performance.now();
   tell(`booting Xen, files in ${out}`);
-  const machine = startQemu(qemu, argumentsOf(xen, out), files);
+  const machine = startQemu(qemu, argumentsOf(xen, out), ['ignore', 'ignore', 'pipe', ...files]);
   for (const fd of files) closeSync(fd);
 
   const seen: Seen = { said: '', up: false };
@@ -179,45 +181,4 @@ function bootFiles(xen: string, out: string, job: Job): [kernel: number, initram
   const fd = openSync(path, 'r');
   rmSync(folder, { recursive: true });
   return [openSync(join(xen, KERNEL), 'r'), fd];
-}
-
-/** QEMU's end: an exit status, or the signal that killed it. */
-interface End {
-  readonly status: number | null;
-  readonly signal: NodeJS.Signals | null;
-  readonly complaint: string;
-}
-
-interface Running {
-  readonly kill: () => void;
-  readonly ended: Promise<End>;
-}
-
-/** setpriv (util-linux): QEMU dies with this process, even when that is killed. */
-function startQemu(qemu: Qemu, args: readonly string[], files: readonly number[]): Running {
-  const child = start('setpriv', ['--pdeathsig', 'KILL', '--', ...qemu.command, ...args], {
-    stdio: ['ignore', 'ignore', 'pipe', ...files],
-    env: { ...process.env, ...qemu.env },
-  });
-  const stderr = collected(child.stderr);
-  const ended = new Promise<End>((resolve) => {
-    child.once('error', ({ message }) => resolve({ status: 1, signal: null, complaint: message }));
-    child.once('close', (status, signal) => {
-      const lines = stderr()
-        .split('\n')
-        .filter((line) => line !== '' && !line.includes("TCG doesn't support requested feature"));
-      resolve({ status, signal, complaint: lastLine(lines.join('\n')) });
-    });
-  });
-  return { kill: () => kill(child), ended };
-}
-
-/** Gives whole lines to `take`. */
-function byLine(take: (line: string) => void): (bytes: Buffer) => void {
-  let rest = '';
-  return (bytes) => {
-    const lines = (rest + bytes.toString('latin1')).split('\n');
-    rest = lines.pop() as string;
-    for (const line of lines) take(line);
-  };
 }

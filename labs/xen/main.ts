@@ -1,18 +1,17 @@
 /** `npm run lab:xen [-- [OPTIONS] [COMMAND...]]`: a command, or the plan, in dom0 of a real Xen. README.md here. */
-import { readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { guardOutput, print, printJson } from '../../src/cli/terminal.js';
+import { EXIT, LabError } from '../common/lab-error.js';
+import { outputFolder, unexpected } from '../common/options.js';
+import { totalsOf, writeTap } from '../common/tap.js';
 import { boot } from './boot.js';
-import { cacheFolder } from './cache.js';
-import { checkInDom0, makeFolder } from './folders.js';
-import { EXIT, LabError } from './lab-error.js';
+import { checkInDom0 } from './folders.js';
 import { type Options, parse } from './options.js';
 import { PLAN } from './plan.js';
 import { jsonOf, reportOf, runPlan } from './plan-run.js';
 import { tell } from './progress.js';
-import { totalsOf, writeTap } from './tap.js';
-import { trees } from './trees.js';
+import { cache, trees } from './trees.js';
 
 /** Two folders above build/labs/xen. */
 const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url)).replace(/\/$/, '');
@@ -44,16 +43,6 @@ async function runJobs({ job: names, timeout, tap, json }: Options, out: string)
   return totalsOf(points).failed > 0 ? EXIT.FAILED : 0;
 }
 
-/** The folder of the run: the one that was asked for, if it is new or empty, or one in the build that is yet to be made. */
-function outputFolder(asked: string | undefined): string {
-  const stamp = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, '').replace('T', '-');
-  if (asked === undefined) return join(CHECKOUT, 'build', 'lab-xen', `${stamp}-${process.pid}`);
-  checkInDom0('the output folder', asked);
-  makeFolder('the output folder', asked);
-  if (readdirSync(asked).length > 0) throw new LabError(EXIT.USAGE, `${asked} is not empty`);
-  return asked;
-}
-
 /** @returns the exit code */
 async function main(args: readonly string[]): Promise<number> {
   const failed = ({ message, exitCode }: LabError, { json, command = [], tap }: Partial<Options>): number => {
@@ -68,17 +57,13 @@ async function main(args: readonly string[]): Promise<number> {
     options = parse(args);
     if (options === undefined) return 0;
     checkInDom0('the checkout', CHECKOUT);
-    checkInDom0('the cache folder', cacheFolder());
-    const out = outputFolder(options.out);
+    checkInDom0('the cache folder', cache.folder);
+    if (options.out !== undefined) checkInDom0('the output folder', options.out);
+    const out = outputFolder(CHECKOUT, 'lab-xen', options.out);
     return await (options.command.length > 0 ? runCommand(options, out) : runJobs(options, out));
   } catch (error) {
     return failed(error instanceof LabError ? error : unexpected(error), options ?? { json: args.includes('--json') });
   }
-}
-
-function unexpected(error: unknown): LabError {
-  if (process.env['MPT_DEBUG'] !== undefined && error instanceof Error) process.stderr.write(`${error.stack}\n`);
-  return new LabError(EXIT.NO_VERDICT, error instanceof Error ? error.message : String(error));
 }
 
 // What was started is killed, and what is temporary removed, by the exit handler in children.ts.

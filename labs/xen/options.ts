@@ -1,7 +1,8 @@
 /** The command line. */
 import { resolve } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { EXIT, LabError } from './lab-error.js';
+import { EXIT, LabError } from '../common/lab-error.js';
+import { secondsOption } from '../common/options.js';
 import { PLAN } from './plan.js';
 
 export interface Options {
@@ -37,11 +38,6 @@ Exit codes:
   2      wrong usage                    99   no verdict: Xen or dom0 died
   77     skipped: Debian cannot be      124  COMMAND did not end in time
          reached, nothing was tested    130  interrupted`;
-
-const secondsOption = (text: string): number => {
-  if (!/^\d{1,5}$/.test(text) || Number(text) === 0) throw new InvalidArgumentError('it must be a whole number of seconds, 1 to 99999.');
-  return Number(text);
-};
 
 /** @returns nothing when the help was asked for and is printed. @throws LabError USAGE */
 export function parse(args: readonly string[]): Options | undefined {

@@ -1,17 +1,16 @@
 /** Runs jobs of the plan, two boots at a time, and sums up what they found. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { seconds } from '../common/progress.js';
+import { reportOf as report } from '../common/report.js';
+import { type Point, readTap, totalsOf } from '../common/tap.js';
 import { boot, type Result } from './boot.js';
 import type { PlanJob } from './plan.js';
-import { seconds, tellOf } from './progress.js';
-import { type Point, readTap, STATUSES, type Totals, totalsOf } from './tap.js';
+import { tellOf } from './progress.js';
 import type { Trees } from './trees.js';
 
 /** Each emulated machine keeps one core busy. */
 const AT_A_TIME = 2;
-/** Lines of a failed job's console, and failures, that are shown. */
-const CONSOLE_LINES = 30;
-const FAILURES_SHOWN = 50;
 
 export interface JobResult extends Result {
   readonly job: PlanJob;
@@ -74,47 +73,8 @@ const pointsOf = (out: string): Point[] =>
       return file === 'result' ? points : points.map((point) => ({ ...point, name: `${file} > ${point.name}` }));
     });
 
-export function reportOf(results: readonly JobResult[]): string {
-  const points = results.flatMap((result) => result.points);
-  return [...failures(results, points), ...skips(points), '', ...table(results), '', totalsLine(totalsOf(points))].join('\n');
-}
-
-export const totalsLine = (totals: Totals): string => STATUSES.map((status) => `${totals[status]} ${status}`).join(', ');
-
-function table(results: readonly JobResult[]): string[] {
-  const rows = results.map(({ job, seconds: took, points, reason = '' }) => {
-    const totals = totalsOf(points);
-    return [job.name.padEnd(16), ...[took.toFixed(1), ...STATUSES.map((status) => totals[status])].map(cell), `  ${reason}`].join('');
-  });
-  return [['job'.padEnd(16), ...['seconds', ...STATUSES].map(cell)].join(''), ...rows.map((row) => row.trimEnd())];
-}
-
-const cell = (value: string | number): string => String(value).padStart(9);
-
-function failures(results: readonly JobResult[], points: readonly Point[]): string[] {
-  const failed = points.filter(({ status }) => status === 'failed').map(({ name }) => `failed: ${name}`);
-  const shown = failed.slice(0, FAILURES_SHOWN);
-  if (failed.length > shown.length) shown.push(`failed: ${failed.length - shown.length} more`);
-  const consoles = results
-    .filter((result) => result.points.some(({ status }) => status === 'failed'))
-    .flatMap(({ job, out }) => {
-      const path = join(out, 'console.log');
-      const text = existsSync(path) ? readFileSync(path, 'utf8').trimEnd() : '';
-      const lines = text === '' ? ['(empty)'] : text.split('\n').slice(-CONSOLE_LINES);
-      return [`-- ${job.name}: files in ${out}, end of console.log:`, ...lines, ''];
-    });
-  return [...consoles, ...shown];
-}
-
-function skips(points: readonly Point[]): string[] {
-  const byReason = new Map<string, string[]>();
-  for (const { name, status, reason = '' } of points)
-    if (status === 'skipped') byReason.set(reason, [...(byReason.get(reason) ?? []), name]);
-  return [...byReason].map(([reason, [first, ...others]]) => {
-    const more = others.length > 0 ? ` and ${others.length} more` : '';
-    return `skipped: ${reason} [${first}${more}]`;
-  });
-}
+export const reportOf = (results: readonly JobResult[]): string =>
+  report(results.map(({ job, seconds: took, ...result }) => ({ ...result, name: job.name, seconds: took, log: 'console.log' })));
 
 /** The results as one JSON document. */
 export function jsonOf(results: readonly JobResult[]): unknown {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { must, temporary } from './children.js';
+import { must, temporary } from '../common/children.js';
 
 export interface PlanJob {
   readonly name: string;

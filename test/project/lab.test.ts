@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { cpio, jobFile } from '../../labs/xen/initramfs.js';
+import { cpio } from '../../labs/common/cpio.js';
+import { readTap, totalsOf, writeTap } from '../../labs/common/tap.js';
+import { jobFile } from '../../labs/xen/initramfs.js';
 import { PLAN } from '../../labs/xen/plan.js';
-import { readTap, totalsOf, writeTap } from '../../labs/xen/tap.js';
 
 const LAB = fileURLToPath(new URL('../../labs/xen/main.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'mpt-lab-test-'));

@@ -76,6 +76,7 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
     'src/cli/mpt.ts',
     'src/guest/agent/agent.S',
     'src/guest/agent/protocol.ts',
+    'labs/qemu/guest/init',
     'labs/xen/dom0/init',
     'test/a.test.ts',
   ];
@@ -86,7 +87,7 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
   const { status, stderr } = node(join(tree, 'scripts/copy-assets.mjs'));
   t.equal(stderr, '');
   t.equal(status, 0);
-  for (const path of ['src/cli/config.schema.json', 'src/guest/agent/agent.S', 'labs/xen/dom0/init'])
+  for (const path of ['src/cli/config.schema.json', 'src/guest/agent/agent.S', 'labs/qemu/guest/init', 'labs/xen/dom0/init'])
     t.ok(existsSync(join(tree, 'build', path)), `copied: ${path}`);
   t.notOk(existsSync(join(tree, 'build/src/guest/agent/protocol.ts')), 'no TypeScript');
   for (const path of kept) t.ok(existsSync(join(tree, 'build', path)), `kept: ${path}`);

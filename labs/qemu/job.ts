@@ -1,0 +1,113 @@
+/** A job: boots guests, looks at what they do, and has a point for each thing that must be so. */
+import type { Tell } from '../common/progress.js';
+import type { Point } from '../common/tap.js';
+import { Guest, type GuestOptions } from './guest.js';
+import { compile } from './programs.js';
+import { DeviceServer, type Served } from './server.js';
+import type { Trees } from './trees.js';
+
+export interface Job {
+  readonly name: string;
+  /** Limit of each boot. */
+  readonly timeoutS: number;
+  /** Not run unless it is asked for by name. */
+  readonly onlyByName?: boolean;
+  readonly run: (lab: Lab) => Promise<void>;
+}
+
+/** What a job has to work with. */
+export class Lab {
+  readonly points: Point[] = [];
+  /** Folder of the job's files. */
+  readonly out: string;
+  readonly tell: Tell;
+  readonly #trees: Trees;
+  readonly #checkout: string;
+  readonly #timeoutS: number;
+  readonly #keep: boolean;
+
+  constructor(parts: { trees: Trees; checkout: string; out: string; timeoutS: number; keep: boolean; tell: Tell }) {
+    this.out = parts.out;
+    this.tell = parts.tell;
+    this.#trees = parts.trees;
+    this.#checkout = parts.checkout;
+    this.#timeoutS = parts.timeoutS;
+    this.#keep = parts.keep;
+  }
+
+  /** Makes a point of what must be so: passed, or failed with the error's message. */
+  async check(name: string, look: () => void | Promise<void>): Promise<void> {
+    try {
+      await look();
+      this.points.push({ name, status: 'passed' });
+    } catch (error) {
+      const { message } = error as Error;
+      this.tell(`failed: ${name}: ${message}`);
+      this.points.push({ name: `${name}: ${message}`, status: 'failed' });
+    }
+  }
+
+  /** Compiles programs for the guest. @returns their paths */
+  programs(...names: readonly string[]): Promise<string[]> {
+    return Promise.all(names.map((name) => compile(name, `${this.out}/programs`)));
+  }
+
+  serve(served: Served): Promise<DeviceServer> {
+    return DeviceServer.start(this.#checkout, served, this.out);
+  }
+
+  /** Starts a guest. @param folder of its files, in the job's */
+  boot(options: Omit<GuestOptions, 'out' | 'timeoutS' | 'tell' | 'keep'>, folder = '.'): Guest {
+    const out = `${this.out}/${folder}`;
+    return Guest.start(this.#trees, { ...options, out, timeoutS: this.#timeoutS, tell: this.tell, keep: this.#keep });
+  }
+
+  /**
+   * Serves a device, boots a guest with it, does `work`, and waits for both to end as they should: two points of their own.
+   * What breaks in `work` is a point too, unless the guest's end tells why.
+   */
+  async withGuest(
+    served: Served,
+    options: Omit<GuestOptions, 'out' | 'timeoutS' | 'tell' | 'keep' | 'devices'>,
+    work: (guest: Guest, server: DeviceServer) => Promise<void>,
+  ): Promise<void> {
+    const server = await this.serve(served);
+    const guest = this.boot({ ...options, devices: server.devices });
+    let over = false;
+    void server.ended.then((how) => {
+      if (!over) guest.serverEnded(how);
+    });
+    let broken: Error | undefined;
+    try {
+      await work(guest, server);
+    } catch (error) {
+      broken = error as Error;
+      // A guest that waits for an answer would wait until its limit.
+      guest.kill();
+    }
+    const failure = await guest.ended;
+    over = true;
+    await this.check('the guest did its job, without a fault in its kernel, and powered off', () => {
+      const why = broken?.message ?? failure;
+      if (why !== undefined) throw new Error(why);
+    });
+    await this.check('the server lived until SIGTERM, then ended with 0 and removed its socket', () => server.stop());
+  }
+}
+
+/** A word for the guest's shell. */
+export const quoted = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
+
+/** @throws Error unless both are the same */
+export function mustEqual(what: string, got: unknown, wanted: unknown): void {
+  if (got !== wanted) throw new Error(`${what} is ${JSON.stringify(got)}, not ${JSON.stringify(wanted)}`);
+}
+
+/** Sets `$device` to the folder of the PCI device with these ids, as the guest's shell does it. */
+export const findDevice = (vendor: string, device: string): string => `
+for device in /sys/bus/pci/devices/*; do
+  [ "$(cat $device/vendor):$(cat $device/device)" = ${vendor}:${device} ] && break
+  device=
+done
+[ -n "$device" ] || { echo 'lab: no PCI device ${vendor}:${device}'; exit 1; }
+`;

@@ -1,0 +1,19 @@
+/** The Debian packages that the lab fetches. */
+
+/**
+ * For the guest, with all that they depend on, so that nothing of the machine is needed: busybox runs the initramfs, lspci reads the
+ * device, xz uncompresses the kernel.
+ */
+export const GUEST_PACKAGES = ['busybox-static', 'pciutils', 'xz-utils'] as const;
+
+/** Depends on the newest kernel, which is fetched. The cloud kernel has no graphics drivers. */
+export const KERNEL_METAPACKAGE = 'linux-image-amd64';
+
+/** Its vfio-user client came with 10.1: Debian 12 has an older one. */
+export const QEMU_PACKAGE = 'qemu-system-x86';
+
+/** Where a new enough QEMU is; what it needs is in the release that the backports are for. */
+export const QEMU_RELEASES = ['trixie', 'trixie-backports'] as const;
+
+/** Modules that a guest may load. With them the tree gets all that they depend on. */
+export const MODULES = ['bochs', 'i915', 'gpio-pci-idio-16', 'uio_pci_generic', 'vfio-pci', 'vfio_iommu_type1'] as const;

@@ -1,0 +1,110 @@
+/** A device's server, `mpt serve`, as users start it, and `mpt display`, which looks at its device. */
+import type { ChildProcess } from 'node:child_process';
+import { createWriteStream, existsSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { collected, kill, lastLine, run, start, temporary } from '../common/children.js';
+import { byLine } from '../common/lines.js';
+import { deviceOf } from './guest.js';
+import { type Picture, readPicture } from './picture.js';
+
+/** What `mpt serve` is asked for. */
+export interface Served {
+  readonly device: 'gvt' | 'mbochs' | 'mdpy';
+  readonly type: string;
+}
+
+const MPT = 'build/src/cli/mpt.js';
+const READY_LIMIT_S = 20;
+const STOP_LIMIT_S = 10;
+const DISPLAY_LIMIT_S = 20;
+/** A picture that is not yet right is taken again until then. */
+const SHOWS_LIMIT_S = 20;
+
+export class DeviceServer {
+  readonly socket: string;
+  /** Resolves when it has ended, with how, in one line. */
+  readonly ended: Promise<string>;
+  readonly #checkout: string;
+  readonly #child: ChildProcess;
+  readonly #name: string;
+  #stderr: () => string;
+  #status: number | NodeJS.Signals | undefined;
+
+  private constructor(checkout: string, { device, type }: Served, out: string) {
+    this.#checkout = checkout;
+    this.#name = `mpt serve --device ${device}`;
+    // The path of a socket may have 107 bytes: that of the output folder can be longer.
+    this.socket = join(temporary(mkdtempSync(join(tmpdir(), 'mpt-lab-'))), `${device}.sock`);
+    const args = [MPT, 'serve', '--device', device, '--type', type, '--socket', this.socket];
+    this.#child = start(process.execPath, args, { cwd: checkout, stdio: ['ignore', 'pipe', 'pipe'] });
+    const log = createWriteStream(join(out, 'server.log'));
+    for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on('data', (bytes: Buffer) => log.write(bytes));
+    this.#stderr = collected(this.#child.stderr);
+    this.ended = new Promise((resolve) => {
+      this.#child.once('error', ({ message }) => resolve(`${this.#name} did not start: ${message}`));
+      this.#child.once('close', (status, signal) => {
+        log.end();
+        this.#status = status ?? (signal as NodeJS.Signals);
+        resolve(`${this.#name} ended with ${this.#status}: ${lastLine(this.#stderr()) || 'it said nothing'}`);
+      });
+    });
+  }
+
+  /** Starts a server. @param out gets `server.log`. @throws Error when it does not become ready */
+  static async start(checkout: string, served: Served, out: string): Promise<DeviceServer> {
+    const server = new DeviceServer(checkout, served, out);
+    await new Promise<void>((resolve, reject) => {
+      const late = `${server.#name} printed no line within ${READY_LIMIT_S} s`;
+      const timer = setTimeout(() => reject(new Error(late)), READY_LIMIT_S * 1000);
+      const end = (work: () => void) => () => {
+        clearTimeout(timer);
+        work();
+      };
+      server.#child.stdout?.on('data', byLine(end(resolve)));
+      void server.ended.then((how) => end(() => reject(new Error(how)))());
+    });
+    if (!existsSync(server.socket)) throw new Error(`${server.#name} is ready, but there is no socket ${server.socket}`);
+    return server;
+  }
+
+  /** QEMU's arguments for the device. */
+  get devices(): string[] {
+    return deviceOf(this.socket);
+  }
+
+  /** Saves what the device shows. @throws Error with what `mpt display` said */
+  async picture(file: string): Promise<Picture> {
+    const args = [MPT, 'display', this.socket, '--picture', file];
+    const { status, stderr } = await run(process.execPath, args, { cwd: this.#checkout, timeoutS: DISPLAY_LIMIT_S });
+    if (status !== 0) throw new Error(`mpt display ended with ${status}: ${lastLine(stderr) || 'it said nothing'}`);
+    return readPicture(file);
+  }
+
+  /**
+   * Takes pictures until one is as it must be: the guest's driver may draw some time after it was told to.
+   * @param mustBe throws what is wrong. @throws Error that of the last picture, which stays in the file
+   */
+  async shows(file: string, mustBe: (picture: Picture) => void): Promise<void> {
+    const end = performance.now() + SHOWS_LIMIT_S * 1000;
+    for (;;) {
+      const problem = await this.picture(file)
+        .then(mustBe)
+        .catch((error: Error) => error);
+      if (!(problem instanceof Error)) return;
+      if (performance.now() > end || this.#status !== undefined) throw problem;
+    }
+  }
+
+  /** Asks it to end by SIGTERM. @throws Error when it does not end by itself with 0, or leaves its socket */
+  async stop(): Promise<void> {
+    if (this.#status !== undefined) throw new Error(`${await this.ended}`);
+    this.#child.kill('SIGTERM');
+    const timer = setTimeout(() => kill(this.#child), STOP_LIMIT_S * 1000);
+    const how = await this.ended;
+    clearTimeout(timer);
+    if (this.#status === 'SIGKILL') throw new Error(`${this.#name} did not end within ${STOP_LIMIT_S} s of SIGTERM`);
+    if (this.#status !== 0) throw new Error(how);
+    if (existsSync(this.socket)) throw new Error(`${this.#name} left its socket ${this.socket}`);
+  }
+}
