@@ -4,7 +4,7 @@ import type { Capabilities } from '../capabilities.js';
 import type { MptVgpuOps } from '../mpt.js';
 import type { Picture } from '../vfio/device.js';
 import { ALL_ENGINES, type GpuSize, ggttEntries } from './device-info.js';
-import { decodePrimaryPlane, renderPlane } from './display/primary-plane.js';
+import { decodePrimaryPlane, type Plane, renderPlane } from './display/primary-plane.js';
 import { Ggtt } from './ggtt.js';
 import { GuestErrors } from './guest-error-log.js';
 import { Interrupts } from './interrupts.js';
@@ -155,9 +155,15 @@ export class Vgpu implements RegisterContext {
 
   /** What the first enabled primary plane shows, or undefined when none is enabled or its parameters make no picture. */
   queryPlane(): Picture | undefined {
+    const plane = this.primaryPlane();
+    return plane === undefined ? undefined : renderPlane(plane, this.ggtt);
+  }
+
+  /** The first primary plane that is enabled and makes a picture. */
+  primaryPlane(): Plane | undefined {
     for (const pipe of [0, 1, 2] as const) {
       const plane = decodePrimaryPlane(this.registers, this.ggtt, pipe);
-      if (plane !== undefined) return renderPlane(plane, this.ggtt);
+      if (plane !== undefined) return plane;
     }
     return undefined;
   }

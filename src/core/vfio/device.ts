@@ -13,6 +13,7 @@ export const Errno = {
   EPERM: -1,
   ENOENT: -2,
   EIO: -5,
+  ENOMEM: -12,
   EFAULT: -14,
   EBUSY: -16,
   ENODEV: -19,
