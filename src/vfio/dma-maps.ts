@@ -42,6 +42,7 @@ interface Piece extends MappedRegion {
   readonly mapping: OwnedMapping;
 }
 
+/** Pieces end at multiples of this, so that no large page lies in two. */
 const PIECE_MAX = 2 ** 30;
 const RAM_FLAGS = DmaFlag.READ | DmaFlag.WRITE;
 
@@ -149,10 +150,9 @@ export class DmaMaps extends RamAccess<Piece> {
       );
   }
 
-  /** Host virtual address of a byte of a mapped entry, or undefined. */
-  hvaOf(gpa: number): number | undefined {
-    const piece = this.find(gpa);
-    return piece === undefined ? undefined : piece.mapping.hva + (gpa - piece.gpa);
+  /** True when a map touches [start, end]. */
+  touches(start: number, end: number): boolean {
+    return this.#entries.overlapping(start, end) !== undefined;
   }
 
   /** Guest-physical address of a host virtual one in a mapped entry, or undefined. */
@@ -188,9 +188,11 @@ export class DmaMaps extends RamAccess<Piece> {
     const protection = (flags & DmaFlag.WRITE) !== 0 ? PROT.READ | PROT.WRITE : PROT.READ;
     const pieces: Piece[] = [];
     try {
-      for (let at = 0; at < size; at += PIECE_MAX) {
-        const mapping = OwnedMapping.shared(this.#sys, fd, Math.min(PIECE_MAX, size - at), offset + at, protection, 'guest memory');
-        pieces.push({ ...mapRegion(iova + at, new Uint8Array(mapping.buffer)), mapping });
+      for (let at = iova; at < iova + size; ) {
+        const end = Math.min(iova + size, (Math.floor(at / PIECE_MAX) + 1) * PIECE_MAX);
+        const mapping = OwnedMapping.shared(this.#sys, fd, end - at, offset + at - iova, protection, 'guest memory');
+        pieces.push({ ...mapRegion(at, new Uint8Array(mapping.buffer)), mapping });
+        at = end;
       }
     } catch (error) {
       for (const { mapping } of pieces) mapping.close();
@@ -295,7 +297,7 @@ const message = (iova: number, size: number, flags: number): Entry => ({
 });
 
 function pieceAt(entry: Entry, gpa: number): Piece | undefined {
-  return entry.pieces[Math.floor((gpa - entry.iova) / PIECE_MAX)];
+  return entry.pieces[Math.floor(gpa / PIECE_MAX) - Math.floor(entry.iova / PIECE_MAX)];
 }
 
 const unreachable = ({ kind }: DmaMap, address: number, size: number): MptError =>

@@ -66,6 +66,9 @@ export const BODY = {
 /** The largest message: a header, the fields of an access, its data. */
 export const MESSAGE_MAX = HEADER_SIZE + BODY.REGION_ACCESS + LIMITS.maxDataXferSize;
 
+/** Bytes of a transport's buffers: the largest message twice, so that one can be looked for behind another. */
+export const BUFFER_SIZE = 2 * MESSAGE_MAX + 0x1_0000;
+
 /** DMA_MAP and DMA_UNMAP flags. */
 export const DmaFlag = { READ: 1, WRITE: 2 } as const;
 export const UnmapFlag = { DIRTY_BITMAP: 1, ALL: 2 } as const;
