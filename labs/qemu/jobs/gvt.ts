@@ -2,7 +2,7 @@
  * The GVT vGPU in a guest: lspci enumerates it, and a driver in user space blits with it and sleeps until its MSI. uio has no MSI, and
  * Debian's vfio no mode without an IOMMU, so the machine has one: each page that the program gives to the vGPU is a DMA_MAP of its own.
  */
-import { findDevice, type Job, type Lab, mustEqual } from '../job.js';
+import { findDevice, type Job, type Lab, LINE_LIMIT_S, mustEqual } from '../job.js';
 
 const ID = { VENDOR: '8086', DEVICE: '1616' } as const;
 
@@ -17,8 +17,6 @@ echo "lspci after: $(lspci -vv -d ${ID.VENDOR}:${ID.DEVICE} 2>/dev/null | grep M
 
 /** Caching mode: the guest's IOMMU driver tells of new entries too, which is how QEMU learns what to map for the device. */
 const IOMMU = { machine: ['-device', 'intel-iommu,caching-mode=on'], append: 'intel_iommu=on' };
-
-const WAIT_S = 30;
 
 /** What `lspci -vv -nn` must say, line by line as it stands there. */
 const LSPCI: readonly (readonly [name: string, line: RegExp])[] = [
@@ -35,7 +33,7 @@ async function run(lab: Lab): Promise<void> {
   const modules = ['vfio-pci', 'vfio_iommu_type1'];
   const guestOptions = { ...IOMMU, modules, programs, lspci: true, script: SCRIPT };
   await lab.withGuest({ device: 'gvt', type: 'GVTg_V4_8' }, guestOptions, async (guest) => {
-    const line = async (pattern: RegExp): Promise<string> => (await guest.line(pattern, WAIT_S))[1] as string;
+    const line = async (pattern: RegExp): Promise<string> => (await guest.line(pattern, LINE_LIMIT_S))[1] as string;
     const lspci: string[] = [];
     for (let said = await line(/^(.*)$/); said !== 'end of lspci'; said = await line(/^(.*)$/)) lspci.push(said);
     for (const [name, wanted] of LSPCI)
@@ -67,4 +65,4 @@ async function run(lab: Lab): Promise<void> {
   });
 }
 
-export const GVT: Job = { name: 'gvt', timeoutS: 120, run };
+export const GVT: Job = { name: 'gvt', timeoutS: 180, run };
