@@ -42,8 +42,8 @@ export const LIMITS = {
   maxMsgFds: 16,
   /** Bytes of data in one REGION_READ, REGION_WRITE, DMA_READ or DMA_WRITE. */
   maxDataXferSize: 0x10_0000,
-  /** DMA maps at once: QEMU has about 20. */
-  maxDmaMaps: 4096,
+  /** DMA maps at once: QEMU has about 20, and one for each page when the guest has an IOMMU. */
+  maxDmaMaps: 65_535,
   /** Bytes of all DMA maps. */
   maxDmaBytes: 2 ** 40,
 } as const;
