@@ -15,6 +15,9 @@ export interface Job {
   readonly run: (lab: Lab) => Promise<void>;
 }
 
+/** How long a job waits for the next thing that its guest says; the first comes after the boot, of seconds on an idle machine. */
+export const LINE_LIMIT_S = 60;
+
 /** What a job has to work with. */
 export class Lab {
   readonly points: Point[] = [];

@@ -5,7 +5,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { collected, kill, lastLine, run, start, temporary } from '../common/children.js';
 import { byLine } from '../common/lines.js';
-import { deviceOf } from './guest.js';
 import { type Picture, readPicture } from './picture.js';
 
 /** What `mpt serve` is asked for. */
@@ -28,7 +27,8 @@ export class DeviceServer {
   readonly #checkout: string;
   readonly #child: ChildProcess;
   readonly #name: string;
-  #stderr: () => string;
+  readonly #stderr: () => string;
+  #devices: readonly string[] = [];
   #status: number | NodeJS.Signals | undefined;
 
   private constructor(checkout: string, { device, type }: Served, out: string) {
@@ -36,7 +36,7 @@ export class DeviceServer {
     this.#name = `mpt serve --device ${device}`;
     // The path of a socket may have 107 bytes: that of the output folder can be longer.
     this.socket = join(temporary(mkdtempSync(join(tmpdir(), 'mpt-lab-'))), `${device}.sock`);
-    const args = [MPT, 'serve', '--device', device, '--type', type, '--socket', this.socket];
+    const args = [MPT, 'serve', '--device', device, '--type', type, '--socket', this.socket, '--json'];
     this.#child = start(process.execPath, args, { cwd: checkout, stdio: ['ignore', 'pipe', 'pipe'] });
     const log = createWriteStream(join(out, 'server.log'));
     for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on('data', (bytes: Buffer) => log.write(bytes));
@@ -54,23 +54,26 @@ export class DeviceServer {
   /** Starts a server. @param out gets `server.log`. @throws Error when it does not become ready */
   static async start(checkout: string, served: Served, out: string): Promise<DeviceServer> {
     const server = new DeviceServer(checkout, served, out);
-    await new Promise<void>((resolve, reject) => {
-      const late = `${server.#name} printed no line within ${READY_LIMIT_S} s`;
-      const timer = setTimeout(() => reject(new Error(late)), READY_LIMIT_S * 1000);
-      const end = (work: () => void) => () => {
+    const ready = await new Promise<string>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`${server.#name} was not ready within ${READY_LIMIT_S} s`)), READY_LIMIT_S * 1000);
+      const first = byLine((line) => {
         clearTimeout(timer);
-        work();
-      };
-      server.#child.stdout?.on('data', byLine(end(resolve)));
-      void server.ended.then((how) => end(() => reject(new Error(how)))());
+        resolve(line);
+      });
+      server.#child.stdout?.on('data', first);
+      void server.ended.then((how) => {
+        clearTimeout(timer);
+        reject(new Error(how));
+      });
     });
+    server.#devices = devicesOf(server.#name, ready);
     if (!existsSync(server.socket)) throw new Error(`${server.#name} is ready, but there is no socket ${server.socket}`);
     return server;
   }
 
-  /** QEMU's arguments for the device. */
-  get devices(): string[] {
-    return deviceOf(this.socket);
+  /** QEMU's arguments for the device, as the server told them. */
+  get devices(): readonly string[] {
+    return this.#devices;
   }
 
   /** Saves what the device shows. @throws Error with what `mpt display` said */
@@ -83,16 +86,17 @@ export class DeviceServer {
 
   /**
    * Takes pictures until one is as it must be: the guest's driver may draw some time after it was told to.
-   * @param mustBe throws what is wrong. @throws Error that of the last picture, which stays in the file
+   * @param mustBe throws what is wrong. @throws Error that of the last picture, which stays in the file, or why there is none
    */
   async shows(file: string, mustBe: (picture: Picture) => void): Promise<void> {
     const end = performance.now() + SHOWS_LIMIT_S * 1000;
     for (;;) {
-      const problem = await this.picture(file)
-        .then(mustBe)
-        .catch((error: Error) => error);
-      if (!(problem instanceof Error)) return;
-      if (performance.now() > end || this.#status !== undefined) throw problem;
+      const picture = await this.picture(file);
+      try {
+        return mustBe(picture);
+      } catch (error) {
+        if (performance.now() > end) throw error;
+      }
     }
   }
 
@@ -107,4 +111,15 @@ export class DeviceServer {
     if (this.#status !== 0) throw new Error(how);
     if (existsSync(this.socket)) throw new Error(`${this.#name} left its socket ${this.socket}`);
   }
+}
+
+/**
+ * The `-device` of the arguments for QEMU in the line that `mpt serve --json` prints when it is ready; the machine and its memory are
+ * the guest's.
+ */
+function devicesOf(name: string, line: string): readonly string[] {
+  const notice = line.startsWith('{') ? (JSON.parse(line) as { type?: unknown; qemu?: unknown }) : {};
+  const at = Array.isArray(notice.qemu) ? notice.qemu.indexOf('-device') : -1;
+  if (notice.type !== 'ready' || at < 0) throw new Error(`the first line of ${name} is no 'ready' with arguments for QEMU: ${line}`);
+  return (notice.qemu as string[]).slice(at, at + 2);
 }

@@ -4,6 +4,7 @@ import { nearestName } from '../core/nearest-name.js';
 import { kvm } from './kvm/index.js';
 import type { BackendModule, ProbeResult } from './module.js';
 import { sim } from './sim/index.js';
+import { vfioUser } from './vfio-user/index.js';
 import { xen } from './xen/index.js';
 
 export type { BackendModule, OptionsSchema, ProbeResult } from './module.js';
@@ -12,7 +13,12 @@ export type { BackendModule, OptionsSchema, ProbeResult } from './module.js';
  * Every backend, in the order in which `auto` tries the hypervisors; simulations stand last. Xen comes first: in its control
  * domain it owns the machine, and a /dev/kvm there can only be a nested one.
  */
-export const BACKENDS: readonly BackendModule[] = [xen as BackendModule, kvm as BackendModule, sim as BackendModule];
+export const BACKENDS: readonly BackendModule[] = [
+  xen as BackendModule,
+  kvm as BackendModule,
+  vfioUser as BackendModule,
+  sim as BackendModule,
+];
 
 export const backendNames = (): string[] => BACKENDS.map((backend) => backend.name);
 

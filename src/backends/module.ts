@@ -23,8 +23,8 @@ export interface OptionsSchema {
 export interface BackendModule<Options extends object = Record<string, unknown>> {
   /** Name on the command line and in configuration. */
   readonly name: string;
-  /** `auto` takes hypervisors only; a simulation must be named or allowed as fallback. */
-  readonly kind: 'hypervisor' | 'simulation';
+  /** `auto` takes hypervisors only; a transport or a simulation must be named or allowed as fallback. */
+  readonly kind: 'hypervisor' | 'transport' | 'simulation';
   readonly description: string;
   readonly optionsSchema: OptionsSchema;
   probe(options?: Options): ProbeResult;

@@ -11,9 +11,16 @@ import type { HostPages, VgpuAttachment } from '../core/mpt.js';
 import type { MptBackend } from '../core/mpt-backend.js';
 import type { MptHandle } from '../core/mpt-handle.js';
 import { type AgentOptions, GuestAgent } from '../guest/agent.js';
-import { type ErrorFields, equal, refuses } from './expect.js';
+import { type ErrorFields, equal, ok, refuses } from './expect.js';
 import { RAM_LAYOUT, VGPU_BDF } from './layout.js';
 import { Recorder } from './recorder.js';
+
+/** Bytes of BAR 0 of a vGPU that brings no view of its own. */
+const BAR_SIZE = 0x10_0000;
+/** PCI Local Bus Specification 3.0, 6.1: command register with its memory space bit, first BAR. */
+const PCI_COMMAND = 0x04;
+const PCI_COMMAND_MEMORY = 2;
+const PCI_BAR0 = 0x10;
 
 /** What a case may ask of the backend that it opens. */
 export interface OpenOptions {
@@ -122,6 +129,21 @@ export class CaseContext {
   get agent(): GuestAgent {
     this.#agent ??= this.bootAgent(this.machine);
     return this.#agent;
+  }
+
+  /**
+   * Makes guest accesses to 1 MiB at `gpa` the vGPU's: by set_trap_area, or where the transport delivers BARs by itself, by placing the
+   * vGPU's BAR 0 there as a guest does.
+   */
+  trapBar(gpa: number): void {
+    if (this.has('setTrapArea')) {
+      this.handle.setTrapArea(Gpa(gpa), Gpa(gpa + BAR_SIZE - 1), true);
+      return;
+    }
+    ok(this.handle.attached, 'the vGPU is not attached');
+    this.agent.pciWrite(VGPU_BDF, PCI_BAR0, 4, gpa);
+    this.agent.pciWrite(VGPU_BDF, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);
+    this.recorder.clear();
   }
 
   /** Boots an agent in a VM. */

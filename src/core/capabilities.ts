@@ -6,7 +6,8 @@
 /**
  * How guest writes to a tracked frame are found.
  * - `trap`: each write is reported with its data before the guest's next instruction.
- * - `sync`: written frames are found at the next synchronisation point (`syncPageTrack`), without the data.
+ * - `sync`: frames whose content was changed are found at the next synchronisation point (`syncPageTrack`), without the data. A write
+ *   that stores what was there already need not be found.
  */
 export type PageTrackLevel = 'trap' | 'sync';
 

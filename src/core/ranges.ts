@@ -36,6 +36,18 @@ export class RangeSet<T> {
     return range !== undefined && range.start === start && range.end === end ? range : undefined;
   }
 
+  /** The ranges inside [start, end]; undefined when one lies only partly in it. */
+  within(start: number, end: number): Range<T>[] | undefined {
+    const found: Range<T>[] = [];
+    for (let i = this.#firstEndingAtOrAfter(start); i < this.#ranges.length; i++) {
+      const range = this.#ranges[i] as Range<T>;
+      if (range.start > end) break;
+      if (range.start < start || range.end > end) return undefined;
+      found.push(range);
+    }
+    return found;
+  }
+
   /** Adds a range; the caller has checked `overlapping`. */
   add(start: number, end: number, value: T): void {
     this.#ranges.splice(this.#firstEndingAtOrAfter(start), 0, { start, end, value });

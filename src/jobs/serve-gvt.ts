@@ -1,8 +1,50 @@
-/** A GVT-g vGPU on a vfio-user socket. */
-import { MptError } from '../core/errors.js';
-import type { JobContext } from '../device-thread/protocol.js';
+/** A GVT-g vGPU on a vfio-user socket: the device model over the backend of the same name. */
+import { vfioUser } from '../backends/vfio-user/index.js';
+import { dispatchRequest } from '../core/gvt/dispatch.js';
+import { Gvt } from '../core/gvt/gvt.js';
+import { GvtVfioView } from '../core/gvt/vfio-view.js';
+import { deviceMemories } from '../vfio/index.js';
 import type { Served, ServeHooks, ServeInput } from './serve.js';
 
-export function openGvt(_input: ServeInput, _hooks: ServeHooks, _context: JobContext): Served {
-  throw new MptError('UNSUPPORTED', 'not yet', { op: 'serve' });
+const DEFAULT_TYPE = 'GVTg_V4_8';
+/** Commands that the engine executes in one slice, and how long the guest is waited for while it has more to do. */
+const SLICE_COMMANDS = 4096;
+const BUSY_WAIT_MS = 1;
+/** The same while it has not: vertical blanks are 16 ms apart. */
+const QUIET_WAIT_MS = 15;
+
+export function openGvt({ socket, type = DEFAULT_TYPE, trustClient }: ServeInput, hooks: ServeHooks, stopFlag: SharedArrayBuffer): Served {
+  const backend = vfioUser.open({ trustClient });
+  try {
+    backend.stopFlag = stopFlag;
+    const machine = backend.serve(socket, hooks);
+    const gvt = new Gvt(backend, { onGuestError: (_vgpu, what) => hooks.onComplaint(`the guest: ${what}`) });
+    const vgpu = gvt.createVgpu({ type, vmId: machine.vmId });
+    const device = new GvtVfioView(gvt, vgpu, { memories: deviceMemories });
+    gvt.activate(vgpu);
+    machine.present(vgpu.id, device);
+    let lastSlice = performance.now();
+    return {
+      device,
+      step: () => {
+        const request = machine.requests.next(gvt.hasWork ? BUSY_WAIT_MS : QUIET_WAIT_MS);
+        if (request !== undefined) {
+          dispatchRequest(gvt, request);
+          machine.requests.complete(request);
+        }
+        // A guest that polls a register leaves no pause, and the engine must go on all the same.
+        const now = performance.now();
+        if (request !== undefined && now - lastSlice < BUSY_WAIT_MS) return;
+        lastSlice = now;
+        gvt.runSlice(SLICE_COMMANDS);
+      },
+      close: () => {
+        device.close();
+        backend.close();
+      },
+    };
+  } catch (error) {
+    backend.close();
+    throw error;
+  }
 }

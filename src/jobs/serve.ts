@@ -60,7 +60,7 @@ export const job: Job<ServeInput, ServeOutput> = (input, context) => {
     onDisconnect: (why) => notice({ type: 'disconnected', client: clients, why }),
     onComplaint: (text) => notice({ type: 'complaint', text }),
   };
-  const served = input.device === 'gvt' ? openGvt(input, hooks, context) : openSample(input, input.device, hooks);
+  const served = input.device === 'gvt' ? openGvt(input, hooks, context.stopFlag) : openSample(input, input.device, hooks);
   try {
     notice({ type: 'ready', name: served.device.name });
     while (!context.stopped()) {

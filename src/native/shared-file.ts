@@ -14,10 +14,11 @@ export class SharedFiles {
     this.#sys = sys;
   }
 
-  /** Bytes of the file, or minus the errno. */
-  size(fd: number): number {
+  /** Which file it is and how many bytes it has, or minus the errno. */
+  identify(fd: number): { readonly dev: number; readonly ino: number; readonly size: number } | number {
     try {
-      return fstatSync(fd).size;
+      const { dev, ino, size } = fstatSync(fd);
+      return { dev, ino, size };
     } catch (error) {
       const { errno } = error as NodeJS.ErrnoException;
       return typeof errno === 'number' && errno < 0 ? errno : -5;

@@ -91,21 +91,20 @@ function dmaMap(session: Session): number {
   return errno;
 }
 
-/** u32 argsz, u32 flags, u64 address, u64 size. A dirty bitmap is not offered. */
+/** u32 argsz, u32 flags, u64 address, u64 size; the reply's size is what was unmapped. A dirty bitmap is not offered. */
 function dmaUnmap(session: Session): number {
-  const { view, body, bytes, outBytes } = session.stream;
+  const { view, body, bytes: input, out, outBytes } = session.stream;
   const flags = view.getUint32(body + 4, true);
   const [address, size] = [u64(view, body + 8), u64(view, body + 16)];
   if ((flags & ~(UnmapFlag.ALL | UnmapFlag.DIRTY_BITMAP)) !== 0) return E.INVAL;
   if ((flags & UnmapFlag.DIRTY_BITMAP) !== 0) return E.NOTSUP;
-  if ((flags & UnmapFlag.ALL) !== 0) {
-    if (address !== 0 || size !== 0) return E.INVAL;
-    session.memory.clear();
-  } else {
-    const errno = session.memory.unmap(address, size);
-    if (errno !== 0) return errno;
-  }
-  outBytes.set(bytes.subarray(body, body + BODY.DMA_UNMAP), O);
+  let bytes: number;
+  if ((flags & UnmapFlag.ALL) === 0) bytes = session.memory.unmap(address, size);
+  else if (address !== 0 || size !== 0) return E.INVAL;
+  else bytes = session.memory.clear();
+  if (bytes < 0) return -bytes;
+  outBytes.set(input.subarray(body, body + BODY.DMA_UNMAP), O);
+  setU64(out, O + 16, bytes);
   session.reply(BODY.DMA_UNMAP);
   return 0;
 }

@@ -11,9 +11,9 @@ import { MptError } from '../core/errors.js';
 import { describeRam, type MappedRegion, mapRegion, RamAccess } from '../core/ram-access.js';
 import { RangeSet } from '../core/ranges.js';
 import { OwnedFd } from '../native/fd.js';
-import { OwnedMapping } from '../native/mapping.js';
 import { SharedFiles } from '../native/shared-file.js';
-import { PROT, type Syscalls } from '../native/syscalls.js';
+import type { Syscalls } from '../native/syscalls.js';
+import { FileMappings } from './file-mappings.js';
 import { DmaFlag, E, LIMITS } from './protocol.js';
 
 /** Memory that the client keeps to itself: read and written by messages. @returns false when the client refused or went */
@@ -31,23 +31,24 @@ export interface DmaMap {
 }
 
 interface Entry extends DmaMap {
-  /** Kind mapped: the bytes, in pieces of at most 1 GiB. */
+  /** Kind mapped: the bytes, in ascending pieces, and their release. */
   readonly pieces: readonly Piece[];
+  readonly release: (() => void) | undefined;
   /** Kind file. */
   readonly fd: OwnedFd | undefined;
   readonly offset: number;
 }
 
 interface Piece extends MappedRegion {
-  readonly mapping: OwnedMapping;
+  readonly hva: number;
 }
 
-const PIECE_MAX = 2 ** 30;
 const RAM_FLAGS = DmaFlag.READ | DmaFlag.WRITE;
 
 export class DmaMaps extends RamAccess<Piece> {
   readonly #sys: Syscalls;
   readonly #files: SharedFiles;
+  readonly #mappings: FileMappings;
   readonly #trustFiles: boolean;
   readonly #entries = new RangeSet<Entry>();
   #bytes = 0;
@@ -62,6 +63,7 @@ export class DmaMaps extends RamAccess<Piece> {
     super();
     this.#sys = sys;
     this.#files = new SharedFiles(sys);
+    this.#mappings = new FileMappings(sys);
     this.#trustFiles = options.trustFiles === true;
   }
 
@@ -94,19 +96,29 @@ export class DmaMaps extends RamAccess<Piece> {
     return 0;
   }
 
-  /** DMA_UNMAP of exactly one map. @returns 0, or a positive errno */
+  /**
+   * DMA_UNMAP, by the rules of VFIO's type 1 v2: every map that lies in the range goes; a map that the range would cut is refused.
+   * @returns bytes unmapped, 0 when there was nothing (a guest's IOMMU unmaps without looking), or a negative errno
+   */
   unmap(iova: number, size: number): number {
-    if (size === 0) return E.INVAL;
+    if (size === 0 || iova % PAGE_SIZE !== 0 || size % PAGE_SIZE !== 0) return -E.INVAL;
     const end = iova + size - 1;
-    const range = this.#entries.exact(iova, end);
-    if (range !== undefined) this.#remove(range.value);
-    else if (!this.#removeInside(iova, end)) return E.NOENT;
-    return 0;
+    const exact = this.#entries.exact(iova, end);
+    const inside = exact === undefined ? this.#entries.within(iova, end) : [exact];
+    if (inside === undefined) return -E.INVAL;
+    let bytes = 0;
+    for (const { value } of inside) {
+      bytes += value.size;
+      this.#remove(value);
+    }
+    return bytes;
   }
 
-  /** Unmaps everything. */
-  clear(): void {
-    for (const { value } of [...this.#entries]) this.#remove(value);
+  /** Unmaps everything. @returns bytes unmapped */
+  clear(): number {
+    const bytes = this.#bytes;
+    for (const { value } of [...this.#entries].reverse()) this.#remove(value);
+    return bytes;
   }
 
   // --- RamAccess: what is mapped and both readable and writable ------------------------------------------------------
@@ -149,17 +161,15 @@ export class DmaMaps extends RamAccess<Piece> {
       );
   }
 
-  /** Host virtual address of a byte of a mapped entry, or undefined. */
-  hvaOf(gpa: number): number | undefined {
-    const piece = this.find(gpa);
-    return piece === undefined ? undefined : piece.mapping.hva + (gpa - piece.gpa);
+  /** True when a map touches [start, end]. */
+  touches(start: number, end: number): boolean {
+    return this.#entries.overlapping(start, end) !== undefined;
   }
 
   /** Guest-physical address of a host virtual one in a mapped entry, or undefined. */
   gpaOfHva(hva: number): number | undefined {
     for (const { value } of this.#entries)
-      for (const piece of value.pieces)
-        if (hva >= piece.mapping.hva && hva - piece.mapping.hva < piece.size) return piece.gpa + (hva - piece.mapping.hva);
+      for (const piece of value.pieces) if (hva >= piece.hva && hva - piece.hva < piece.size) return piece.gpa + (hva - piece.hva);
     return undefined;
   }
 
@@ -177,34 +187,21 @@ export class DmaMaps extends RamAccess<Piece> {
   /** An entry over the file, or a positive errno. */
   #open(iova: number, size: number, flags: number, fd: number, offset: number): Entry | number {
     if (offset % PAGE_SIZE !== 0 || offset >= GPA_LIMIT) return E.INVAL;
-    const bytes = this.#files.size(fd);
-    if (bytes < 0) return -bytes;
-    if (offset + size > bytes) return E.INVAL;
+    const file = this.#files.identify(fd);
+    if (typeof file === 'number') return -file;
+    if (offset + size > file.size) return E.INVAL;
     if (!this.#files.sealShrink(fd) && !this.#trustFiles) {
       const own = this.#files.dup(fd);
       if (own < 0) return -own;
-      return { iova, size, flags, kind: 'file', pieces: [], fd: new OwnedFd(this.#sys, own, 'a DMA map'), offset };
+      return { iova, size, flags, kind: 'file', pieces: [], release: undefined, fd: new OwnedFd(this.#sys, own, 'a DMA map'), offset };
     }
-    const protection = (flags & DmaFlag.WRITE) !== 0 ? PROT.READ | PROT.WRITE : PROT.READ;
-    const pieces: Piece[] = [];
     try {
-      for (let at = 0; at < size; at += PIECE_MAX) {
-        const mapping = OwnedMapping.shared(this.#sys, fd, Math.min(PIECE_MAX, size - at), offset + at, protection, 'guest memory');
-        pieces.push({ ...mapRegion(iova + at, new Uint8Array(mapping.buffer)), mapping });
-      }
+      const range = this.#mappings.acquire(fd, file, offset, size, (flags & DmaFlag.WRITE) !== 0);
+      const pieces = range.parts.map(({ bytes, hva, at }) => ({ ...mapRegion(iova + at, bytes), hva }));
+      return { iova, size, flags, kind: 'mapped', pieces, release: range.release, fd: undefined, offset };
     } catch (error) {
-      for (const { mapping } of pieces) mapping.close();
       return MptError.is(error) && error.errno !== undefined ? error.errno : E.NOMEM;
     }
-    return { iova, size, flags, kind: 'mapped', pieces, fd: undefined, offset };
-  }
-
-  /** Removes the maps that lie wholly in the range; false when there is none, or one is cut. */
-  #removeInside(start: number, end: number): boolean {
-    const inside = [...this.#entries].filter((range) => range.start <= end && range.end >= start);
-    if (inside.length === 0 || inside.some((range) => range.start < start || range.end > end)) return false;
-    for (const { value } of inside) this.#remove(value);
-    return true;
   }
 
   #remove(entry: Entry): void {
@@ -213,7 +210,7 @@ export class DmaMaps extends RamAccess<Piece> {
     this.#bytes -= entry.size;
     this.#last = undefined;
     this.dropPages();
-    for (const { mapping } of entry.pieces) mapping.close();
+    entry.release?.();
     entry.fd?.close();
   }
 
@@ -290,12 +287,13 @@ const message = (iova: number, size: number, flags: number): Entry => ({
   flags,
   kind: 'message',
   pieces: [],
+  release: undefined,
   fd: undefined,
   offset: 0,
 });
 
 function pieceAt(entry: Entry, gpa: number): Piece | undefined {
-  return entry.pieces[Math.floor((gpa - entry.iova) / PIECE_MAX)];
+  return entry.pieces.find((piece) => gpa >= piece.gpa && gpa - piece.gpa < piece.size);
 }
 
 const unreachable = ({ kind }: DmaMap, address: number, size: number): MptError =>

@@ -11,8 +11,6 @@
 import { HEADER_SIZE, HeaderFlag, LIMITS, MESSAGE_MAX } from './protocol.js';
 import type { Transport } from './transport.js';
 
-/** Bytes of a transport's buffers: the largest message twice, so that one can be looked for behind another. */
-export const BUFFER_SIZE = 2 * MESSAGE_MAX + 0x1_0000;
 /** Where requests of ours are written in the output buffer: behind the largest reply. */
 export const REQUEST_AT = Math.ceil(MESSAGE_MAX / 64) * 64;
 

@@ -42,8 +42,8 @@ export const LIMITS = {
   maxMsgFds: 16,
   /** Bytes of data in one REGION_READ, REGION_WRITE, DMA_READ or DMA_WRITE. */
   maxDataXferSize: 0x10_0000,
-  /** DMA maps at once: QEMU has about 20. */
-  maxDmaMaps: 4096,
+  /** DMA maps at once: QEMU has about 20, and one for each page when the guest has an IOMMU. */
+  maxDmaMaps: 65_535,
   /** Bytes of all DMA maps. */
   maxDmaBytes: 2 ** 40,
 } as const;
@@ -65,6 +65,9 @@ export const BODY = {
 
 /** The largest message: a header, the fields of an access, its data. */
 export const MESSAGE_MAX = HEADER_SIZE + BODY.REGION_ACCESS + LIMITS.maxDataXferSize;
+
+/** Bytes of a transport's buffers: the largest message twice, so that one can be looked for behind another. */
+export const BUFFER_SIZE = 2 * MESSAGE_MAX + 0x1_0000;
 
 /** DMA_MAP and DMA_UNMAP flags. */
 export const DmaFlag = { READ: 1, WRITE: 2 } as const;

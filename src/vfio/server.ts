@@ -9,13 +9,11 @@ import { EventFd } from '../native/eventfd.js';
 import { OwnedFd } from '../native/fd.js';
 import { libcSyscalls } from '../native/libc.js';
 import { Poller } from '../native/poll.js';
-import { libcSockets, MessageBuffer, SOCK, type SocketCalls, setBuffers, UNIX_PATH_MAX, unixAddress } from '../native/sockets.js';
+import { libcSockets, SOCK, type SocketCalls, setBuffers, UNIX_PATH_MAX, unixAddress } from '../native/sockets.js';
 import { EAGAIN, type Syscalls } from '../native/syscalls.js';
 import { DmaMaps } from './dma-maps.js';
-import { BUFFER_SIZE } from './message-stream.js';
-import { LIMITS } from './protocol.js';
 import { type RegionAccess, Session } from './session.js';
-import { SocketTransport } from './transport.js';
+import { type SocketTransport, socketTransport } from './transport.js';
 
 export interface ServerCalls {
   readonly sys: Syscalls;
@@ -60,12 +58,17 @@ export class VfioUserServer {
    * Binds the socket. A file that a dead server left is replaced.
    * @throws MptError IO: the path is too long, in use by a living server, no socket, or cannot be made
    */
-  constructor(calls: ServerCalls, path: string, device: VfioDevice, options: ServerEvents & { readonly trustFiles?: boolean } = {}) {
+  constructor(
+    calls: ServerCalls,
+    path: string,
+    device: VfioDevice,
+    options: ServerEvents & { readonly memory?: DmaMaps; readonly trustFiles?: boolean } = {},
+  ) {
     this.path = path;
     this.device = device;
     this.#calls = calls;
     this.#events = options;
-    this.memory = new DmaMaps(calls.sys, { trustFiles: options.trustFiles === true });
+    this.memory = options.memory ?? new DmaMaps(calls.sys, { trustFiles: options.trustFiles === true });
     this.#listener = listen(calls, path);
     this.#inode = lstatSync(path).ino;
     this.#waiter = new Poller(calls.sys, [this.#listener.fd]);
@@ -138,13 +141,9 @@ export class VfioUserServer {
     if (fd < 0) return;
     const { sys, sockets } = this.#calls;
     setBuffers(sockets, fd, SOCKET_BUFFER);
-    let input: MessageBuffer | undefined;
     try {
-      input = new MessageBuffer(sys, sockets, BUFFER_SIZE, LIMITS.maxMsgFds + 1);
-      const output = new MessageBuffer(sys, sockets, BUFFER_SIZE, LIMITS.maxMsgFds);
-      this.#transport = new SocketTransport(sys, sockets, fd, { input, output });
+      this.#transport = socketTransport(sys, sockets, fd);
     } catch (error) {
-      input?.close();
       sys.close(fd);
       throw error;
     }

@@ -193,6 +193,29 @@ export class Session implements MessageMemory {
     });
   }
 
+  /** DMA_WRITE without a reply: for an interrupt message. @returns false when the client is gone */
+  dmaPost(address: number, source: Uint8Array): boolean {
+    const { out, outBytes } = this.stream;
+    setU64(out, REQUEST_BODY, address);
+    setU64(out, REQUEST_BODY + 8, source.length);
+    outBytes.set(source, REQUEST_BODY + BODY.DMA_ACCESS);
+    const id = this.#nextRequestId();
+    return this.stream.send(
+      REQUEST_AT,
+      id,
+      Command.DMA_WRITE,
+      BODY.DMA_ACCESS + source.length,
+      HeaderFlag.COMMAND | HeaderFlag.NO_REPLY,
+      0,
+    );
+  }
+
+  #nextRequestId(): number {
+    const id = this.#requestId;
+    this.#requestId = id === 0xffff ? FIRST_REQUEST_ID : id + 1;
+    return id;
+  }
+
   #eachTransfer(length: number, transfer: (done: number, n: number) => boolean): boolean {
     const most = Math.min(this.clientTransferMax, LIMITS.maxDataXferSize);
     for (let done = 0; done < length; done += most) if (!transfer(done, Math.min(most, length - done))) return false;
@@ -205,8 +228,7 @@ export class Session implements MessageMemory {
    */
   #request(command: Command, bodyLength: number, dataLength: number): number | undefined {
     const { stream } = this;
-    const id = this.#requestId;
-    this.#requestId = id === 0xffff ? FIRST_REQUEST_ID : id + 1;
+    const id = this.#nextRequestId();
     if (!stream.send(REQUEST_AT, id, command, bodyLength, HeaderFlag.COMMAND, 0)) return undefined;
     const at = stream.lookAhead(id, performance.now() + REQUEST_DEADLINE_MS);
     if (at === undefined) {

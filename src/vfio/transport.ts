@@ -3,8 +3,9 @@
  * thread; the buffers are the transport's, so that a socket can receive into and send from memory at a fixed address.
  */
 import { MptError } from '../core/errors.js';
-import { type MessageBuffer, MSG, type SocketCalls, setReceiveTimeout } from '../native/sockets.js';
+import { MessageBuffer, MSG, type SocketCalls, setReceiveTimeout } from '../native/sockets.js';
 import { EAGAIN, EINTR, POLL, type Syscalls } from '../native/syscalls.js';
+import { BUFFER_SIZE, LIMITS } from './protocol.js';
 
 export interface Transport {
   /** What was received. */
@@ -122,6 +123,35 @@ export class SocketTransport implements Transport {
       view.setInt16(8 * i + 4, i === 0 ? events : POLL.IN, true);
     });
     this.#sys.poll(new Uint8Array(view.buffer), 1 + wake.length, Math.max(1, Math.ceil(ms)));
+  }
+}
+
+/** Both ends of a connection, for a client and a server in one process. @throws MptError HYPERVISOR, NO_MEMORY */
+export function socketTransportPair(sys: Syscalls, sockets: SocketCalls): [SocketTransport, SocketTransport] {
+  const fds = new Int32Array(2);
+  const paired = sockets.socketpair(fds);
+  if (paired < 0) throw new MptError('HYPERVISOR', 'socketpair failed', { errno: -paired });
+  const [first, second] = fds as unknown as [number, number];
+  let open: SocketTransport | undefined;
+  try {
+    open = socketTransport(sys, sockets, first);
+    return [open, socketTransport(sys, sockets, second)];
+  } catch (error) {
+    if (open === undefined) sys.close(first);
+    else open.close();
+    sys.close(second);
+    throw error;
+  }
+}
+
+/** A transport with buffers of its own over a connected socket, which it takes over. @throws MptError; the socket stays the caller's then */
+export function socketTransport(sys: Syscalls, sockets: SocketCalls, fd: number): SocketTransport {
+  const input = new MessageBuffer(sys, sockets, BUFFER_SIZE, LIMITS.maxMsgFds + 1);
+  try {
+    return new SocketTransport(sys, sockets, fd, { input, output: new MessageBuffer(sys, sockets, BUFFER_SIZE, LIMITS.maxMsgFds) });
+  } catch (error) {
+    input.close();
+    throw error;
   }
 }
 

@@ -16,14 +16,12 @@
 
 struct vfio_device {
 	int container, device;
-	/* Whether an IOMMU is between the device and memory: then DMA addresses are what this program chose. */
-	int iommu;
 };
 
-/* group: its name in /dev/vfio, `noiommu-N` where there is no IOMMU. address: as `0000:00:01.0`. */
+/* group: its number in /dev/vfio. address: as `0000:00:01.0`. */
 static struct vfio_device vfio_open(const char *group, const char *address)
 {
-	struct vfio_device vfio = { .iommu = strncmp(group, "noiommu-", 8) != 0 };
+	struct vfio_device vfio;
 	struct vfio_group_status status = { .argsz = sizeof(status) };
 	char path[64];
 
@@ -36,8 +34,8 @@ static struct vfio_device vfio_open(const char *group, const char *address)
 		give_up("%s is not viable", path);
 	if (ioctl(fd, VFIO_GROUP_SET_CONTAINER, &vfio.container) < 0)
 		give_up("%s does not join the container", path);
-	if (ioctl(vfio.container, VFIO_SET_IOMMU, vfio.iommu ? VFIO_TYPE1v2_IOMMU : VFIO_NOIOMMU_IOMMU) < 0)
-		give_up("the container refuses its IOMMU type");
+	if (ioctl(vfio.container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0)
+		give_up("the container refuses a type 1 IOMMU");
 	vfio.device = ioctl(fd, VFIO_GROUP_GET_DEVICE_FD, address);
 	if (vfio.device < 0)
 		give_up("%s is not in %s", address, path);
@@ -94,45 +92,26 @@ static int vfio_msi(struct vfio_device vfio)
 	return irqs.fd;
 }
 
-/* The physical address of a page of this process (Documentation/admin-guide/mm/pagemap.rst). */
-static uint64_t physical_address(const void *page)
+/* Zeroed memory of this process. */
+static void *anonymous_pages(uint32_t pages)
 {
-	static int pagemap = -1;
-	uint64_t entry;
-
-	if (pagemap < 0)
-		pagemap = open("/proc/self/pagemap", O_RDONLY);
-	if (pread(pagemap, &entry, 8, (uintptr_t)page / PAGE * 8) != 8)
-		give_up("/proc/self/pagemap cannot be read");
-	errno = 0;
-	if (!(entry >> 63))
-		give_up("a page is not present");
-	return (entry & ((1ull << 55) - 1)) * PAGE;
-}
-
-/*
- * Memory that the device can reach. Each page's DMA address goes to `addresses`: with an IOMMU they begin at `iova`, without one they
- * are the physical addresses, in whatever order the kernel gave the pages.
- */
-static void *vfio_memory(struct vfio_device vfio, uint32_t pages, uint64_t iova, uint64_t *addresses)
-{
-	size_t size = (size_t)pages * PAGE;
-	uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | MAP_LOCKED, -1, 0);
+	void *memory = mmap(NULL, (size_t)pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
 	if (memory == MAP_FAILED)
-		give_up("%zu bytes of memory cannot be locked", size);
-	memset(memory, 0, size);
-	if (vfio.iommu) {
-		struct vfio_iommu_type1_dma_map map = {
-			.argsz = sizeof(map), .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-			.vaddr = (uintptr_t)memory, .iova = iova, .size = size,
-		};
-		if (ioctl(vfio.container, VFIO_IOMMU_MAP_DMA, &map) < 0)
-			give_up("%zu bytes of memory cannot be mapped for the device", size);
-	}
-	for (uint32_t page = 0; page < pages; page++)
-		addresses[page] = vfio.iommu ? iova + (uint64_t)page * PAGE : physical_address(memory + (size_t)page * PAGE);
+		give_up("%u pages of memory", pages);
 	return memory;
+}
+
+/* Lets the device reach a page of this process at an address of its own. The IOMMU keeps the page where it is. */
+static void vfio_map_page(struct vfio_device vfio, void *page, uint64_t iova)
+{
+	struct vfio_iommu_type1_dma_map map = {
+		.argsz = sizeof(map), .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+		.vaddr = (uintptr_t)page, .iova = iova, .size = PAGE,
+	};
+
+	if (ioctl(vfio.container, VFIO_IOMMU_MAP_DMA, &map) < 0)
+		give_up("a page cannot be mapped for the device at %#llx", (unsigned long long)iova);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /** Debian's unmodified bochs driver on an mbochs device: it binds, its console is read, its framebuffer is compared. */
 import { join } from 'node:path';
 import { fontOf, readText } from '../font.js';
-import { findDevice, type Job, type Lab, mustEqual, quoted } from '../job.js';
+import { findDevice, type Job, type Lab, LINE_LIMIT_S, mustEqual, quoted } from '../job.js';
 import { mustShow, patternPixel } from '../picture.js';
 
 /** Every printable ASCII character, and words. */
@@ -22,12 +22,10 @@ fb-pattern || exit
 read answer
 `;
 
-const WAIT_S = 30;
-
 async function run(lab: Lab): Promise<void> {
   const programs = await lab.programs('console-text', 'fb-pattern');
   await lab.withGuest({ device: 'mbochs', type: 'medium' }, { modules: ['bochs'], programs, script: SCRIPT }, async (guest, server) => {
-    const value = async (pattern: RegExp): Promise<string> => (await guest.line(pattern, WAIT_S))[1] as string;
+    const value = async (pattern: RegExp): Promise<string> => (await guest.line(pattern, LINE_LIMIT_S))[1] as string;
     const driver = await value(/^driver (.*)$/);
     const cards = await value(/^cards (.*)$/);
     const fb0 = await value(/^fb0 (.*)$/);
@@ -41,9 +39,9 @@ async function run(lab: Lab): Promise<void> {
       mustEqual('the name of fb0', fb0, 'bochs-drmdrmfb');
     });
 
-    const [heading, , , count] = await guest.line(/^font (\d+) (\d+) (\d+)$/, WAIT_S);
+    const [heading, , , count] = await guest.line(/^font (\d+) (\d+) (\d+)$/, LINE_LIMIT_S);
     const glyphs: string[] = [];
-    while (glyphs.length < Number(count)) glyphs.push((await guest.line(/^[0-9a-f]+$/, WAIT_S))[0]);
+    while (glyphs.length < Number(count)) glyphs.push((await guest.line(/^[0-9a-f]+$/, LINE_LIMIT_S))[0]);
     const font = fontOf(heading, glyphs);
     const text = join(lab.out, 'text.png');
     await lab.check('the text that the guest wrote to its console is read from the picture', () =>
@@ -55,7 +53,7 @@ async function run(lab: Lab): Promise<void> {
     );
     guest.answer('draw');
 
-    const [, width, height] = await guest.line(/^drawn (\d+) (\d+)$/, WAIT_S);
+    const [, width, height] = await guest.line(/^drawn (\d+) (\d+)$/, LINE_LIMIT_S);
     const pattern = join(lab.out, 'pattern.png');
     await lab.check('the pattern that the guest wrote to /dev/fb0 is in the picture, pixel for pixel', () =>
       server.shows(pattern, (picture) => mustShow(picture, { width: Number(width), height: Number(height) }, patternPixel)),
@@ -64,4 +62,4 @@ async function run(lab: Lab): Promise<void> {
   });
 }
 
-export const BOCHS: Job = { name: 'bochs', timeoutS: 120, run };
+export const BOCHS: Job = { name: 'bochs', timeoutS: 180, run };

@@ -3,11 +3,10 @@
  * mbochs device: the same guest, in turns.
  */
 import type { Guest } from '../guest.js';
-import type { Job, Lab } from '../job.js';
+import { type Job, type Lab, LINE_LIMIT_S } from '../job.js';
 
 const TIMES = 7;
 const LIMIT = 1.3;
-const WAIT_S = 60;
 /** By then the driver has bound, and the console is drawn. */
 const SCRIPT = `[ -e /dev/fb0 ] || { echo 'lab: there is no /dev/fb0'; exit 1; }
 for line in $(seq 1 200); do echo "line $line of text that scrolls the console of the guest" >/dev/tty0; done
@@ -19,7 +18,7 @@ const BOCHS_DISPLAY = ['-device', 'bochs-display,vgamem=16M'];
 async function run(lab: Lab): Promise<void> {
   const guestOptions = { modules: ['bochs'], script: SCRIPT };
   const timed = async (guest: Guest): Promise<number> => {
-    await guest.line(/^booted$/, WAIT_S);
+    await guest.line(/^booted$/, LINE_LIMIT_S);
     const took = guest.milliseconds / 1000;
     const failure = await guest.ended;
     if (failure !== undefined) throw new Error(failure);
@@ -50,4 +49,4 @@ async function run(lab: Lab): Promise<void> {
 /** Of an odd number of values. */
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[(values.length - 1) / 2] as number;
 
-export const BOOTTIME: Job = { name: 'boottime', timeoutS: 120, onlyByName: true, run };
+export const BOOTTIME: Job = { name: 'boottime', timeoutS: 180, onlyByName: true, run };

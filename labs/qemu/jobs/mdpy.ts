@@ -1,6 +1,6 @@
 /** An mdpy device, driven from user space in the guest: mode from its vendor capability, pixels through its BAR. */
 import { join } from 'node:path';
-import { findDevice, type Job, type Lab, mustEqual } from '../job.js';
+import { findDevice, type Job, type Lab, LINE_LIMIT_S, mustEqual } from '../job.js';
 import { mustShow, patternPixel } from '../picture.js';
 
 const SCRIPT = `${findDevice('0x1b36', '0x000f')}
@@ -9,12 +9,10 @@ mdpy-pattern $device || exit
 read answer
 `;
 
-const WAIT_S = 30;
-
 async function run(lab: Lab): Promise<void> {
   const programs = await lab.programs('mdpy-pattern');
   await lab.withGuest({ device: 'mdpy', type: 'xga' }, { modules: [], programs, script: SCRIPT }, async (guest, server) => {
-    const line = async (pattern: RegExp): Promise<string> => (await guest.line(pattern, WAIT_S))[1] as string;
+    const line = async (pattern: RegExp): Promise<string> => (await guest.line(pattern, LINE_LIMIT_S))[1] as string;
     const pciClass = await line(/^class (.*)$/);
     await lab.check('it is a display controller 1b36:000f', () => mustEqual('its class', pciClass, '0x038000'));
     const mode = await line(/^mode (.*)$/);
@@ -23,7 +21,7 @@ async function run(lab: Lab): Promise<void> {
     );
     const size = await line(/^bar0 (.*)$/);
     await lab.check('BAR0 has 4 MiB', () => mustEqual('its size', size, String(4 << 20)));
-    await guest.line(/^drawn 1024 768$/, WAIT_S);
+    await guest.line(/^drawn 1024 768$/, LINE_LIMIT_S);
     await lab.check('the pattern that the guest wrote to BAR0 is in the picture, pixel for pixel', () =>
       server.shows(join(lab.out, 'pattern.png'), (picture) => mustShow(picture, { width: 1024, height: 768 }, patternPixel)),
     );
@@ -31,4 +29,4 @@ async function run(lab: Lab): Promise<void> {
   });
 }
 
-export const MDPY: Job = { name: 'mdpy', timeoutS: 120, run };
+export const MDPY: Job = { name: 'mdpy', timeoutS: 180, run };

@@ -3,13 +3,11 @@ import { type Gpa, PAGE_SIZE, type VmId } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import { GuestRam, type RamRegion } from '../../core/guest-ram.js';
 import type { IoRequest } from '../../core/io-request.js';
-import { checkBootImage, type Machine, type MachineSpec, type StopToken } from '../../core/machine.js';
-import { AddressSpace, type Mapping, makeMapping } from '../../pc/address-space.js';
-import { Attention } from '../../pc/attention.js';
-import { Bus } from '../../pc/bus.js';
-import { Cpu, SEG } from '../../pc/cpu/cpu.js';
-import { Lapic } from '../../pc/lapic.js';
-import { PcRequests } from '../../pc/requests.js';
+import type { Machine, MachineSpec, StopToken } from '../../core/machine.js';
+import { type AddressSpace, type Mapping, makeMapping } from '../../pc/address-space.js';
+import type { Lapic } from '../../pc/lapic.js';
+import { Pc } from '../../pc/pc.js';
+import type { PcRequests } from '../../pc/requests.js';
 import { DoubleFetchWatches } from './double-fetch.js';
 import type { HostBlock, HostMemory } from './host-memory.js';
 
@@ -38,8 +36,7 @@ export class SimMachine implements Machine {
   /** Pages that DMA mappings of all vGPUs hold, each as often as it is mapped. */
   pinnedPages = 0;
   readonly #owner: SimVmOwner;
-  readonly #cpu: Cpu;
-  readonly #bus: Bus;
+  readonly #pc: Pc;
   #closed = false;
 
   constructor(owner: SimVmOwner, vmId: VmId, spec: MachineSpec) {
@@ -56,23 +53,18 @@ export class SimMachine implements Machine {
       throw error;
     }
     this.memory = new GuestRam(regions);
-    this.space = new AddressSpace(regions);
     this.watches = new DoubleFetchWatches(this.memory);
-    const attention = new Attention();
-    this.lapic = new Lapic(attention);
-    this.#bus = new Bus(this.space, this.lapic, attention);
-    this.#cpu = new Cpu(this.#bus, this.lapic, attention);
-    const flag = owner.stopFlag ?? new SharedArrayBuffer(4);
-    // The flag alone is enough: a halted vCPU sleeps on it, a running one looks at it.
-    this.stopToken = { flag, tid: 0, pid: process.pid };
-    this.requests = new PcRequests({
-      cpu: this.#cpu,
-      bus: this.#bus,
-      stopFlag: new Int32Array(flag),
+    this.#pc = new Pc({
+      ram: regions,
+      stopFlag: owner.stopFlag,
       instructionBudget: owner.instructionBudget,
       route: (request, from) => owner.route(vmId, request, from),
       backend: 'sim',
     });
+    this.space = this.#pc.space;
+    this.lapic = this.#pc.lapic;
+    this.requests = this.#pc.requests;
+    this.stopToken = this.#pc.stopToken;
   }
 
   get ram(): readonly RamRegion[] {
@@ -86,15 +78,7 @@ export class SimMachine implements Machine {
   /** Resets the vCPU and its local APIC, then starts the image. */
   boot(gpa: Gpa, image: Uint8Array): void {
     if (this.#closed) throw new MptError('CLOSED', 'the machine is closed', { backend: 'sim', op: 'boot' });
-    if (this.requests.pending) throw new MptError('BUSY', 'a guest access is not completed', { backend: 'sim', op: 'boot' });
-    checkBootImage(gpa, image);
-    this.memory.write(gpa, image, 0, image.length);
-    this.requests.reset();
-    this.lapic.reset();
-    this.#cpu.reset();
-    this.#cpu.selector[SEG.CS] = gpa >> 4;
-    this.#cpu.base[SEG.CS] = gpa;
-    this.#cpu.eip = 0;
+    this.#pc.boot(gpa, image, (at, bytes) => this.memory.write(at, bytes, 0, bytes.length));
   }
 
   exitCounts(): Readonly<Record<string, number>> {
@@ -103,7 +87,7 @@ export class SimMachine implements Machine {
 
   /** Instructions that the guest executed since it was booted. */
   get instructions(): number {
-    return this.#cpu.instructions;
+    return this.#pc.instructions;
   }
 
   /**

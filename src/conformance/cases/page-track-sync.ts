@@ -17,7 +17,15 @@ function expectSync(ctx: CaseContext, frames: readonly number[], when: string, h
   for (const { vgpu } of ctx.recorder.pagesWritten) equal(vgpu, handle.vgpu.id, `vGPU of the report ${when}`);
 }
 
-const touch = (ctx: CaseContext, gfn: number, offset = 0): void => ctx.agent.write(gfn * PAGE_SIZE + offset, 4, 0x600d_0000 + offset);
+/** Every write changes the dword: one that stores what is there already need not be found. */
+let stamp = 0x600d_0000;
+
+/** The guest writes to a frame. @returns the dword */
+function touch(ctx: CaseContext, gfn: number, offset = 0): number {
+  stamp = (stamp + 1) >>> 0;
+  ctx.agent.write(gfn * PAGE_SIZE + offset, 4, stamp);
+  return stamp;
+}
 
 const cases: CaseSpec[] = [
   {
@@ -46,9 +54,9 @@ const cases: CaseSpec[] = [
     rule: 'At level sync writes to tracked frames reach memory and are not delivered as accesses.',
     run(ctx) {
       ctx.handle.enablePageTrack(PAGE);
-      touch(ctx, PAGE, 0x40);
+      const dword = touch(ctx, PAGE, 0x40);
       ctx.recorder.expectNone('level sync has no write accesses');
-      equal(ctx.agent.read(SCRATCH + 0x40, 4), 0x600d_0040, 'guest memory');
+      equal(ctx.agent.read(SCRATCH + 0x40, 4), dword, 'guest memory');
     },
   },
   {

@@ -1,0 +1,109 @@
+/**
+ * The MPT operations for VMs that run in another process and reach us over vfio-user. Frame numbers and DMA addresses are guest
+ * ones in a window of the VM's (`abi.ts`), looked up in the client's maps at each use: memory that the client maps anew is found, and
+ * memory that it took away is not.
+ */
+import { GFN_LIMIT, type Hva, Mfn, PAGE_SIZE, VmId } from '../../core/addresses.js';
+import { MptError } from '../../core/errors.js';
+import type { MachineSpec } from '../../core/machine.js';
+import type { VgpuAttachment } from '../../core/mpt.js';
+import { MptBackend } from '../../core/mpt-backend.js';
+import { DmaMaps } from '../../vfio/dma-maps.js';
+import type { ServerCalls, ServerEvents } from '../../vfio/server.js';
+import { VfioUserHandle, type VfioUserVm } from './handle.js';
+import { InterpretedMachine } from './machine.js';
+import { PlainFunction } from './plain-function.js';
+import { PresentedFunction } from './presented.js';
+import { CAPABILITIES, probeVfioUser, VERSION } from './probe.js';
+import { ServedMachine } from './served-machine.js';
+
+export interface VfioUserOptions {
+  /** Map guest memory even when its file can be shortened, which would end this process. Default false. */
+  readonly trustClient?: boolean;
+  /** Pages that one vGPU's DMA mappings may pin. Default: no limit. */
+  readonly pinLimitPages?: number;
+}
+
+/** What the backend needs of its VMs. */
+export interface VfioUserMachine extends VfioUserVm {
+  readonly vmId: VmId;
+  /** A vGPU was attached. */
+  adopt(presented: PresentedFunction): void;
+  /** Guest-physical address behind a host virtual one, or undefined. */
+  gpaOfHva(hva: number): number | undefined;
+  close(): void;
+}
+
+/** VM numbers are the process's own. */
+let lastVmId = 0;
+
+export class VfioUserBackend extends MptBackend {
+  readonly name = 'vfio-user';
+  readonly version = VERSION;
+  readonly capabilities = CAPABILITIES;
+  readonly system: ServerCalls;
+  readonly pinLimit: number;
+  readonly trustClient: boolean;
+  readonly #vms = new Map<VmId, VfioUserMachine>();
+
+  constructor(calls: ServerCalls, { trustClient = false, pinLimitPages = GFN_LIMIT }: VfioUserOptions = {}) {
+    super();
+    const probe = probeVfioUser(calls);
+    if (!probe.available) throw new MptError('UNAVAILABLE', probe.reason, { backend: 'vfio-user', op: 'open' });
+    this.system = calls;
+    this.trustClient = trustClient;
+    this.pinLimit = pinLimitPages;
+  }
+
+  /**
+   * A VM that will come to a socket: QEMU. The socket is there once a vGPU is attached and presented; one vGPU a socket.
+   * @throws MptError CLOSED
+   */
+  serve(path: string, events: ServerEvents = {}): ServedMachine {
+    this.checkOpen('serve');
+    return this.#add(new ServedMachine(this, VmId(++lastVmId), path, events));
+  }
+
+  /** Guest memory of one connection. */
+  newMemory(): DmaMaps {
+    return new DmaMaps(this.system.sys, { trustFiles: this.trustClient });
+  }
+
+  protected override doHasVm(vmId: VmId): boolean {
+    return this.#vms.has(vmId);
+  }
+
+  protected override doAttachVgpu(vgpu: VgpuAttachment): VfioUserHandle {
+    const vm = this.#vms.get(vgpu.vmId) as VfioUserMachine;
+    const presented = new PresentedFunction(vgpu, new PlainFunction(), this.newMemory());
+    vm.adopt(presented);
+    return new VfioUserHandle(this, vm, vgpu, presented);
+  }
+
+  protected override doFromVirtToMfn(hva: Hva): Mfn {
+    for (const vm of this.#vms.values()) {
+      const gpa = vm.gpaOfHva(hva);
+      if (gpa !== undefined) return Mfn(vm.firstFrame + Math.floor(gpa / PAGE_SIZE));
+    }
+    throw new MptError('INVALID_ADDRESS', 'the address is not guest RAM of this backend', { address: hva });
+  }
+
+  protected override doCreateMachine(spec: MachineSpec): InterpretedMachine {
+    return this.#add(new InterpretedMachine(this, VmId(++lastVmId), spec));
+  }
+
+  /** For machines only: the VM closes. */
+  vmClosed(vm: VfioUserMachine): void {
+    this.vmGone(vm.vmId);
+    this.#vms.delete(vm.vmId);
+  }
+
+  protected override doClose(): void {
+    for (const vm of [...this.#vms.values()]) vm.close();
+  }
+
+  #add<T extends VfioUserMachine>(vm: T): T {
+    this.#vms.set(vm.vmId, vm);
+    return vm;
+  }
+}

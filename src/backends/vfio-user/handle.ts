@@ -1,0 +1,132 @@
+/** The operations of one attached vGPU over the memory and interrupts of its client. */
+import { DmaAddress, type Gfn, type Gpa, Mfn, PAGE_SIZE } from '../../core/addresses.js';
+import { MptError } from '../../core/errors.js';
+import type { VgpuAttachment } from '../../core/mpt.js';
+import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
+import { TRACKED_PAGES_MAX, VM_FRAMES } from './abi.js';
+import type { VfioUserBackend } from './backend.js';
+import type { PresentedFunction } from './presented.js';
+
+/** The VM of a handle. */
+export interface VfioUserVm {
+  /** First frame number of the VM's window. */
+  readonly firstFrame: number;
+  /** The vGPU goes. */
+  withdraw(presented: PresentedFunction): void;
+}
+
+export class VfioUserHandle extends MptHandle {
+  readonly presented: PresentedFunction;
+  readonly #vm: VfioUserVm;
+  /** Tracked pages as they were when they were last looked at. */
+  readonly #snapshots = new Map<number, Uint8Array>();
+  readonly #page = new Uint8Array(PAGE_SIZE);
+
+  constructor(backend: VfioUserBackend, vm: VfioUserVm, vgpu: VgpuAttachment, presented: PresentedFunction) {
+    super(backend, vgpu, { ...DEFAULT_LIMITS, pinnedPages: backend.pinLimit, trackedPages: TRACKED_PAGES_MAX });
+    this.#vm = vm;
+    this.presented = presented;
+  }
+
+  protected override doDetach(): void {
+    this.#snapshots.clear();
+    this.#vm.withdraw(this.presented);
+  }
+
+  protected override doReadGpa(gpa: Gpa, target: Uint8Array, offset: number, length: number): void {
+    this.presented.memory.read(gpa, target, offset, length);
+  }
+
+  protected override doWriteGpa(gpa: Gpa, source: Uint8Array, offset: number, length: number): void {
+    this.presented.memory.write(gpa, source, offset, length);
+    if (this.#snapshots.size > 0) this.#noteHostWrite(gpa, source, offset, length);
+  }
+
+  /** What the host writes is no guest write: the copies of tracked pages follow. */
+  #noteHostWrite(gpa: number, source: Uint8Array, offset: number, length: number): void {
+    for (let done = 0; done < length; ) {
+      const at = (gpa + done) % PAGE_SIZE;
+      const n = Math.min(length - done, PAGE_SIZE - at);
+      this.#snapshots.get(Math.floor((gpa + done) / PAGE_SIZE))?.set(source.subarray(offset + done, offset + done + n), at);
+      done += n;
+    }
+  }
+
+  protected override doIsValidGfn(gfn: Gfn): boolean {
+    return this.presented.memory.covers(gfn * PAGE_SIZE, PAGE_SIZE);
+  }
+
+  protected override doOverlapsRam(start: Gpa, end: Gpa): boolean {
+    return this.presented.memory.touches(start, end);
+  }
+
+  protected override doInjectMsi(address: number, data: number): void {
+    if (!this.presented.raise(address, data))
+      throw new MptError('VM_GONE', 'no client is connected', { address, hint: 'the VM ended, or has not started yet' });
+  }
+
+  protected override doGfnToMfn(gfn: Gfn): Mfn {
+    this.#require(gfn, PAGE_SIZE);
+    return Mfn(this.#vm.firstFrame + gfn);
+  }
+
+  // --- page track: what a page held is compared with what it holds ----------------------------------------------------
+
+  protected override doEnablePageTrack(gfn: Gfn): void {
+    const snapshot = new Uint8Array(PAGE_SIZE);
+    if (!this.presented.memory.covers(gfn * PAGE_SIZE, PAGE_SIZE))
+      throw new MptError('NOT_RAM', 'the frame is not guest RAM', { address: gfn * PAGE_SIZE });
+    this.presented.memory.read(gfn * PAGE_SIZE, snapshot, 0, PAGE_SIZE);
+    this.#snapshots.set(gfn, snapshot);
+  }
+
+  protected override doDisablePageTrack(gfn: Gfn): void {
+    this.#snapshots.delete(gfn);
+  }
+
+  /** A frame that cannot be read, because the client unmapped it, has not been written. */
+  protected override doSyncPageTrack(written: (gfn: Gfn) => void): void {
+    const { memory } = this.presented;
+    const changed: number[] = [];
+    for (const [gfn, snapshot] of this.#snapshots) {
+      if (!memory.covers(gfn * PAGE_SIZE, PAGE_SIZE)) continue;
+      memory.read(gfn * PAGE_SIZE, this.#page, 0, PAGE_SIZE);
+      if (Buffer.compare(this.#page, snapshot) === 0) continue;
+      snapshot.set(this.#page);
+      changed.push(gfn);
+    }
+    for (const gfn of changed) written(gfn as Gfn);
+  }
+
+  // --- DMA: the address is the guest-physical one in the VM's window --------------------------------------------------
+
+  protected override doDmaMap(gfn: Gfn, size: number): DmaAddress {
+    this.#require(gfn, size);
+    return DmaAddress((this.#vm.firstFrame + gfn) * PAGE_SIZE);
+  }
+
+  protected override doDmaUnmap(): void {}
+
+  protected override doDmaView(address: DmaAddress, length: number): Uint8Array {
+    return this.presented.memory.view(address - this.#vm.firstFrame * PAGE_SIZE, length);
+  }
+
+  /** @throws MptError NOT_RAM unless the range is memory that this process has mapped as one piece */
+  #require(gfn: number, size: number): void {
+    const { memory } = this.presented;
+    const gpa = gfn * PAGE_SIZE;
+    const piece = memory.find(gpa);
+    if (piece !== undefined && gpa - piece.gpa + size <= piece.size && gfn < VM_FRAMES) return;
+    const kind = memory.mapAt(gpa)?.kind;
+    throw new MptError('NOT_RAM', kind === undefined ? 'the frame is not guest RAM' : 'the frame is not mapped for DMA', {
+      address: gpa,
+      size,
+      ...(kind === undefined || kind === 'mapped' ? {} : { hint: HINTS[kind] }),
+    });
+  }
+}
+
+const HINTS = {
+  message: 'the client shares no file: give QEMU -object memory-backend-memfd,share=on for its memory',
+  file: "the client's file can be shortened: use memory-backend-memfd with seal=on, or trust the client",
+} as const;

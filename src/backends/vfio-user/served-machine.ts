@@ -1,0 +1,157 @@
+/** A VM that connects to a socket: QEMU, or whoever speaks vfio-user. */
+import type { Gpa, VgpuId, VmId } from '../../core/addresses.js';
+import { MptError } from '../../core/errors.js';
+import { IO_KIND_NAMES, type IoRequest, type RequestSource } from '../../core/io-request.js';
+import type { Machine, StopToken } from '../../core/machine.js';
+import type { RamRegion } from '../../core/ram-access.js';
+import type { VfioDevice } from '../../core/vfio/device.js';
+import { type ServerEvents, VfioUserServer } from '../../vfio/server.js';
+import { firstFrameOf } from './abi.js';
+import type { VfioUserBackend, VfioUserMachine } from './backend.js';
+import { AccessPieces } from './pieces.js';
+import type { PresentedFunction } from './presented.js';
+
+export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
+  readonly vmId: VmId;
+  readonly path: string;
+  readonly stopToken: StopToken;
+  readonly #backend: VfioUserBackend;
+  readonly #events: ServerEvents;
+  readonly #pieces = new AccessPieces();
+  readonly #counts = new Float64Array(IO_KIND_NAMES.length);
+  readonly #stopFlag: Int32Array;
+  #presented: PresentedFunction | undefined;
+  #server: VfioUserServer | undefined;
+  #delivered = false;
+  #closed = false;
+
+  constructor(backend: VfioUserBackend, vmId: VmId, path: string, events: ServerEvents) {
+    this.#backend = backend;
+    this.vmId = vmId;
+    this.path = path;
+    this.#events = events;
+    const flag = backend.stopFlag ?? new SharedArrayBuffer(4);
+    this.#stopFlag = new Int32Array(flag);
+    // A wait lasts 100 ms at most: the flag is enough.
+    this.stopToken = { flag, tid: 0, pid: process.pid };
+  }
+
+  get requests(): RequestSource {
+    return this;
+  }
+
+  /** Memory that the client has made known, as it is now. */
+  get ram(): readonly RamRegion[] {
+    return (this.#presented?.memory.maps ?? []).map(({ iova, size }) => ({ gpa: iova, size }));
+  }
+
+  /**
+   * Makes the socket and shows the vGPU on it.
+   * @throws MptError NOT_MAPPED for a vGPU of another VM, BUSY when it is presented, IO
+   */
+  present(vgpu: VgpuId, view: VfioDevice): void {
+    const presented = this.#presented;
+    if (presented?.vgpu.id !== vgpu) throw this.#backend.error('NOT_MAPPED', `vGPU ${vgpu} is not attached to this VM`, { op: 'present' });
+    if (this.#server !== undefined) throw this.#backend.error('BUSY', `vGPU ${vgpu} is presented`, { op: 'present' });
+    presented.device = view;
+    this.#server = new VfioUserServer(this.#backend.system, this.path, view, {
+      ...this.#events,
+      memory: presented.memory,
+    });
+  }
+
+  /** @throws MptError UNSUPPORTED: the client runs the guest */
+  boot(_gpa: Gpa, _image: Uint8Array): void {
+    throw this.#backend.error('UNSUPPORTED', 'the guest is started by the client', { op: 'boot', hint: 'start QEMU' });
+  }
+
+  exitCounts(): Readonly<Record<string, number>> {
+    return Object.fromEntries(IO_KIND_NAMES.map((name, kind) => [name, this.#counts[kind] as number]));
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#stopServer();
+    this.#backend.vmClosed(this);
+  }
+
+  // --- VfioUserMachine ------------------------------------------------------------------------------------------------
+
+  adopt(presented: PresentedFunction): void {
+    if (this.#presented !== undefined)
+      throw new MptError('LIMIT', 'a socket shows one vGPU', { limit: 1, hint: 'serve the second on a socket of its own' });
+    this.#presented = presented;
+  }
+
+  withdraw(): void {
+    this.#stopServer();
+    this.#presented = undefined;
+  }
+
+  get firstFrame(): number {
+    return firstFrameOf(this.vmId);
+  }
+
+  gpaOfHva(hva: number): number | undefined {
+    return this.#presented?.memory.gpaOfHva(hva);
+  }
+
+  // --- RequestSource --------------------------------------------------------------------------------------------------
+
+  get stopped(): boolean {
+    return Atomics.load(this.#stopFlag, 0) !== 0;
+  }
+
+  stop(): void {
+    Atomics.store(this.#stopFlag, 0, 1);
+  }
+
+  /** @param timeoutMs after a first wait of at most 100 ms it is looked at again */
+  next(timeoutMs = Number.POSITIVE_INFINITY): IoRequest | undefined {
+    if (this.#closed) throw this.#backend.error('VM_GONE', 'the VM was given up', { op: 'next' });
+    if (this.#delivered) throw this.#backend.error('INTERNAL', 'the previous access was not completed', { op: 'next' });
+    let deadline = 0;
+    for (;;) {
+      if (this.#pieces.pending) return this.#deliver(this.#pieces.next());
+      if (this.stopped) return undefined;
+      const server = this.#server;
+      if (server === undefined) throw this.#backend.error('NOT_INITIALIZED', 'no vGPU is presented', { op: 'next', hint: 'call present' });
+      const access = server.receive(timeoutMs);
+      if (this.#presented !== undefined) this.#presented.session = server.session;
+      if (access !== undefined) {
+        const status = this.#pieces.begin(this.#presented as PresentedFunction, access);
+        if (status !== undefined) server.complete(status);
+        continue;
+      }
+      const now = performance.now();
+      deadline ||= now + timeoutMs;
+      if (now >= deadline || timeoutMs <= 0) return undefined;
+    }
+  }
+
+  complete(request: IoRequest): void {
+    if (!this.#delivered || request !== this.#pieces.request)
+      throw this.#backend.error('INTERNAL', 'no such access is pending', { op: 'complete' });
+    this.#delivered = false;
+    this.#pieces.complete();
+    // The reply is not kept until the next wait: the client's vCPU stands still for it.
+    if (!this.#pieces.done) return;
+    this.#pieces.drop();
+    this.#server?.complete(0);
+  }
+
+  #deliver(request: IoRequest): IoRequest {
+    this.#delivered = true;
+    this.#counts[request.kind] = (this.#counts[request.kind] as number) + 1;
+    return request;
+  }
+
+  #stopServer(): void {
+    this.#pieces.drop();
+    this.#delivered = false;
+    if (this.#presented !== undefined) this.#presented.session = undefined;
+    this.#server?.close();
+    this.#server = undefined;
+  }
+}
