@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { SERVED_DEVICES } from '../jobs/served-devices.js';
 import { backendsCommand } from './commands/backends.js';
 import { type ConformanceOptions, conformanceCommand } from './commands/conformance.js';
+import { type DisplayOptions, displayCommand } from './commands/display.js';
 import { type RunOptions, runCommand } from './commands/run.js';
 import { type ServeOptions, serveCommand } from './commands/serve.js';
 import { EXIT } from './exit-codes.js';
@@ -29,6 +30,11 @@ const act = async (json: boolean, body: () => number | Promise<number>): Promise
 
 const mebibytes = (text: string): number => {
   if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError('it must be a whole number of MiB');
+  return Number(text);
+};
+
+const port = (text: string): number => {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new InvalidArgumentError('it must be a port, 0 to 65535');
   return Number(text);
 };
 
@@ -84,6 +90,16 @@ program
   .option('--json', 'print one JSON document a line: ready, connected, disconnected, complaint')
   .addHelpText('after', '\nExample:\n  mpt serve --device mbochs --type medium --socket /run/mbochs.sock')
   .action((options: ServeOptions) => act(options.json === true, () => serveCommand(options)));
+
+program
+  .command('display')
+  .description('the display of a device that mpt serve serves: save it, or show it live on a page')
+  .argument('<socket>', 'socket of the server, as mpt serve --socket was given it')
+  .option('--picture <file>', 'write what it shows now as a PNG file')
+  .addOption(new Option('--listen <port>', 'serve the page on this port of 127.0.0.1, until a signal (0: any free port)').argParser(port))
+  .option('--json', 'print one JSON document')
+  .addHelpText('after', '\nExample:\n  mpt display /run/mbochs.sock --picture screen.png\n  mpt display /run/mbochs.sock --listen 8080')
+  .action((socket: string, options: DisplayOptions) => act(options.json === true, () => displayCommand(socket, options)));
 
 guardOutput();
 try {

@@ -32,6 +32,7 @@ export const ERROR_CODES = {
   TIMEOUT: 'the guest or a device thread did not answer within its deadline',
   STOPPED: 'the run was stopped by request',
   GUEST_FAULT: 'the guest did something that ends its run: an exception, a shutdown, a failed emulation',
+  NO_PICTURE: 'the display shows nothing: it is off, or its mode is not decoded',
   IO: 'a file could not be read or written',
   INTERNAL: 'a defect in this project; please report it',
 } as const satisfies Record<string, string>;
@@ -153,8 +154,10 @@ const ERRNO_NAMES: Readonly<Record<number, string>> = {
   52: 'EBADE',
   56: 'EBADRQC',
   95: 'EOPNOTSUPP',
+  98: 'EADDRINUSE',
   104: 'ECONNRESET',
   110: 'ETIMEDOUT',
+  111: 'ECONNREFUSED',
 };
 
 /** `14 EFAULT`. */

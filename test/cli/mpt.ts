@@ -1,5 +1,5 @@
 /** Runs the built `mpt` command as a user does: a process of its own. */
-import { spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 export const MPT = fileURLToPath(new URL('../../src/cli/mpt.js', import.meta.url));
@@ -69,6 +69,27 @@ export function mptInterrupted(signal: NodeJS.Signals, ...args: string[]): Promi
     child.on('close', (code) => {
       clearTimeout(deadline);
       resolve({ code, stdout, stderr, ms: performance.now() - sent });
+    });
+  });
+}
+
+/** The same beside what goes on in this process, as a server that the command talks to. `onOutput` gets all of stdout until now. */
+export function mptBeside(args: readonly string[], onOutput?: (stdout: string, child: ChildProcess) => void): Promise<Outcome> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [MPT, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk;
+      onOutput?.(stdout, child);
+    });
+    child.stderr.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    const deadline = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
+    child.on('close', (code) => {
+      clearTimeout(deadline);
+      resolve({ code, stdout, stderr });
     });
   });
 }

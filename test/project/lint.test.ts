@@ -140,7 +140,16 @@ const DIRECTIONS: readonly { file: string; allowed: readonly string[]; forbidden
   },
   {
     file: 'src/cli/commands/x.ts',
-    allowed: ['../config.js', '../../backends/index.js', '../../jobs/run.js', 'node:fs', 'commander'],
+    allowed: [
+      '../config.js',
+      '../../backends/index.js',
+      '../../jobs/run.js',
+      '../display/feed.js',
+      'node:fs',
+      'commander',
+      'eventemitter3',
+      'ws',
+    ],
     forbidden: ['koffi', 'tap', '../../../test/cli/mpt.js', '../../../bench/main.js'],
   },
   {

@@ -1,0 +1,85 @@
+/** The other end of a server's display socket. */
+import { createConnection, type Socket } from 'node:net';
+import { MptError } from '../../core/errors.js';
+import type { Picture } from '../../core/vfio/device.js';
+import { ioError } from '../files.js';
+import { type DisplayRequest, type DisplayUpdate, decodeUpdate, encodeFrame, FrameReader, UPDATE_LIMITS } from './protocol.js';
+
+/** A server's device thread answers within 100 ms; a large picture on a busy machine takes longer. */
+const ANSWER_LIMIT_MS = 10_000;
+/** What a socket says where no server is. */
+const NOBODY: readonly (string | undefined)[] = ['ENOENT', 'ECONNREFUSED', 'ENOTSOCK', 'EPROTOTYPE'];
+
+/** @throws MptError IO */
+export function connectTo(path: string): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection(path);
+    const failed = (error: NodeJS.ErrnoException): void => {
+      const nobody = NOBODY.includes(error.code);
+      const { errno } = ioError(error, 'display', '');
+      reject(
+        new MptError('IO', nobody ? `no server answers at ${path}` : `${path} cannot be opened`, {
+          op: 'display',
+          ...(errno === undefined ? { cause: error } : { errno }),
+          ...(nobody ? { hint: 'the path is that of mpt serve --socket; is it running?' } : {}),
+        }),
+      );
+    };
+    socket.once('error', failed);
+    socket.once('connect', () => {
+      socket.off('error', failed);
+      // What happens later ends the reading, which says so.
+      socket.on('error', () => {});
+      resolve(socket);
+    });
+  });
+}
+
+/**
+ * Sends a request and gives its answers until the connection ends.
+ * @throws MptError: what the server told; IO when it hung up before any answer; LIMIT, INVALID_ARGUMENT for what is no answer
+ */
+export async function* answersOf(socket: Socket, request: DisplayRequest): AsyncGenerator<DisplayUpdate> {
+  socket.write(encodeFrame(request));
+  const reader = new FrameReader(UPDATE_LIMITS);
+  let answered = false;
+  try {
+    for await (const piece of socket)
+      for (const frame of reader.push(piece as Buffer)) {
+        answered = true;
+        yield decodeUpdate(frame);
+      }
+  } catch (error) {
+    if (MptError.is(error)) throw error;
+    // The stream broke off.
+  } finally {
+    socket.destroy();
+  }
+  if (!answered) throw new MptError('IO', 'the server hung up without an answer', { op: 'display' });
+}
+
+/**
+ * The picture now; undefined when the display is off.
+ * @param path of the display socket
+ * @throws MptError IO, TIMEOUT, what the server told
+ */
+export async function fetchPicture(path: string, limitMs = ANSWER_LIMIT_MS): Promise<Picture | undefined> {
+  const socket = await connectTo(path);
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    socket.destroy();
+  }, limitMs);
+  try {
+    for await (const update of answersOf(socket, { op: 'picture' })) {
+      if (update.type === 'off') return undefined;
+      if (update.type === 'picture') return { width: update.width, height: update.height, rgba: update.rgba };
+    }
+    throw new MptError('IO', 'the server gave no picture', { op: 'display' });
+  } catch (error) {
+    if (late) throw new MptError('TIMEOUT', `the server at ${path} did not answer within ${limitMs} ms`, { op: 'display' });
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
