@@ -11,6 +11,8 @@ import { type Picture, readPicture } from './picture.js';
 export interface Served {
   readonly device: 'gvt' | 'mbochs' | 'mdpy';
   readonly type: string;
+  /** Of `gvt`: false fuses the display off. */
+  readonly display?: boolean;
 }
 
 const MPT = 'build/src/cli/mpt.js';
@@ -31,12 +33,23 @@ export class DeviceServer {
   #devices: readonly string[] = [];
   #status: number | NodeJS.Signals | undefined;
 
-  private constructor(checkout: string, { device, type }: Served, out: string) {
+  private constructor(checkout: string, { device, type, display = true }: Served, out: string) {
     this.#checkout = checkout;
     this.#name = `mpt serve --device ${device}`;
     // The path of a socket may have 107 bytes: that of the output folder can be longer.
     this.socket = join(temporary(mkdtempSync(join(tmpdir(), 'mpt-lab-'))), `${device}.sock`);
-    const args = [MPT, 'serve', '--device', device, '--type', type, '--socket', this.socket, '--json'];
+    const args = [
+      MPT,
+      'serve',
+      '--device',
+      device,
+      '--type',
+      type,
+      '--socket',
+      this.socket,
+      '--json',
+      ...(display ? [] : ['--no-display']),
+    ];
     this.#child = start(process.execPath, args, { cwd: checkout, stdio: ['ignore', 'pipe', 'pipe'] });
     const log = createWriteStream(join(out, 'server.log'));
     for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on('data', (bytes: Buffer) => log.write(bytes));

@@ -86,6 +86,7 @@ program
   .addOption(new Option('--device <kind>', 'device').choices(SERVED_DEVICES).makeOptionMandatory())
   .option('--type <name>', 'type of the device (default: gvt GVTg_V4_8, mbochs medium, mdpy xga)')
   .requiredOption('--socket <path>', 'socket to make; removed at the end')
+  .option('--no-display', 'gvt: fuse the display off, so that the guest driver only renders (default: a monitor of the type)')
   .option('--trust-client', 'use guest memory by mapping it even when its file can be shortened, which would end the server')
   .option('--json', 'print one JSON document a line: ready, connected, disconnected, complaint')
   .addHelpText('after', '\nExample:\n  mpt serve --device mbochs --type medium --socket /run/mbochs.sock')

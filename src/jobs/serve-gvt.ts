@@ -9,23 +9,28 @@ const DEFAULT_TYPE = 'GVTg_V4_8';
 /** Commands that the engine executes in one slice, and how long the guest is waited for while it has more to do. */
 const SLICE_COMMANDS = 4096;
 const BUSY_WAIT_MS = 1;
-/** The same while it has not: vertical blanks are 16 ms apart. */
+/** The same while it has not, unless the end of a frame comes before. */
 const QUIET_WAIT_MS = 15;
 
-export function openGvt({ socket, type = DEFAULT_TYPE, trustClient }: ServeInput, hooks: ServeHooks, stopFlag: SharedArrayBuffer): Served {
+export function openGvt(
+  { socket, type = DEFAULT_TYPE, trustClient, display }: ServeInput,
+  hooks: ServeHooks,
+  stopFlag: SharedArrayBuffer,
+): Served {
   const backend = vfioUser.open({ trustClient });
   try {
     backend.stopFlag = stopFlag;
     const machine = backend.serve(socket, hooks);
     const gvt = new Gvt(backend, { memories: deviceMemories, onGuestError: (_vgpu, what) => hooks.onComplaint(`the guest: ${what}`) });
-    const vgpu = gvt.createVgpu({ type, vmId: machine.vmId });
+    const vgpu = gvt.createVgpu({ type, vmId: machine.vmId, display });
     const device = gvt.view(vgpu);
     gvt.activate(vgpu);
     let lastSlice = performance.now();
+    const quietMs = (): number => Math.min(QUIET_WAIT_MS, Math.max(BUSY_WAIT_MS, Math.ceil(gvt.untilTickMs)));
     return {
       device,
       step: () => {
-        const request = machine.requests.next(gvt.hasWork ? BUSY_WAIT_MS : QUIET_WAIT_MS);
+        const request = machine.requests.next(gvt.hasWork ? BUSY_WAIT_MS : quietMs());
         if (request !== undefined) {
           dispatchRequest(gvt, request);
           machine.requests.complete(request);

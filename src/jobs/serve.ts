@@ -16,6 +16,8 @@ export interface ServeInput {
   readonly socket: string;
   /** Map guest memory even when its file can be shortened, which would end this process. */
   readonly trustClient: boolean;
+  /** Of `gvt`: false is a vGPU whose display is fused off. */
+  readonly display: boolean;
 }
 
 export interface ServeOutput {

@@ -167,13 +167,15 @@ export interface Fixture {
   map(address: number, gfn: number, count?: number): void;
 }
 
-export function fixture(options: GvtOptions & { capabilities?: Partial<Capabilities>; type?: string; placed?: boolean } = {}): Fixture {
-  const { capabilities = {}, type = 'GVTg_V4_8', placed = true, ...gvtOptions } = options;
+export function fixture(
+  options: GvtOptions & { capabilities?: Partial<Capabilities>; type?: string; placed?: boolean; display?: boolean } = {},
+): Fixture {
+  const { capabilities = {}, type = 'GVTg_V4_8', placed = true, display = true, ...gvtOptions } = options;
   const backend = new MemoryBackend(capabilities);
   const time = { ns: 1e9 };
   const mistakes: string[] = [];
   const gvt = new Gvt(backend, { now: () => time.ns, onGuestError: (_id, what) => mistakes.push(what), ...gvtOptions });
-  const vgpu = gvt.createVgpu({ type, vmId: VM });
+  const vgpu = gvt.createVgpu({ type, vmId: VM, display });
   gvt.activate(vgpu);
   const value = new Uint32Array(2);
   const { id } = vgpu;

@@ -12,6 +12,8 @@ export interface ServeOptions {
   type?: string;
   socket: string;
   trustClient?: boolean;
+  /** Commander's `--no-display` makes it false. */
+  display?: boolean;
   json?: boolean;
 }
 
@@ -35,6 +37,7 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     ...(options.type === undefined ? {} : { type: options.type }),
     socket,
     trustClient: options.trustClient === true,
+    display: options.display !== false,
   };
   const thread = new DeviceThread<ServeOutput>(new URL('../../jobs/serve.js', import.meta.url), input);
   let stopping = false;

@@ -11,6 +11,8 @@ import type { AccessValue } from '../io-request.js';
 import type { MptVgpuOps } from '../mpt.js';
 import type { MptBackend } from '../mpt-backend.js';
 import { checkGpuSize, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-info.js';
+import type { Display } from './display/display.js';
+import { checkedEdid } from './display/edid.js';
 import { ResourcePool } from './resources.js';
 import type { FailsafeReason } from './roles.js';
 import { findType, typesOf, type VgpuType } from './types.js';
@@ -32,6 +34,8 @@ export interface VgpuSpec {
   readonly vmId: VmId;
   /** PCI function in the guest; default 00:02.0, where drivers expect it. */
   readonly bdf?: Bdf;
+  /** False: the display engine is fused off, and the guest's driver only renders. Default: a monitor of the type's resolution. */
+  readonly display?: boolean;
 }
 
 /** Life cycle of vGPUs. Never emitted for a single access. */
@@ -106,7 +110,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
    * Creates a vGPU and attaches it to its VM, inactive.
    * @throws MptError BAD_TYPE, NO_SPACE, and what attach_vgpu throws; nothing is kept then
    */
-  createVgpu({ type: typeName, vmId, bdf = DEFAULT_BDF }: VgpuSpec): Vgpu {
+  createVgpu({ type: typeName, vmId, bdf = DEFAULT_BDF, display = true }: VgpuSpec): Vgpu {
     if (this.#destroyed) throw new MptError('CLOSED', 'the device model was destroyed', { op: 'create_vgpu' });
     const type = findType(typeName, this.gpu);
     const resources = this.#pool.take(type);
@@ -122,6 +126,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         gpu: this.gpu,
         handle,
         capabilities: this.backend.capabilities,
+        display,
         now,
         ...(onGuestError === undefined ? {} : { tell: (what: string) => this.#guarded(() => onGuestError(id, what)) }),
         onFailsafe: (failed, reason) => this.#guarded(() => this.emit('failsafe', failed, reason)),
@@ -205,6 +210,31 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     }
     if (this.backend.state === 'initialized') this.backend.hostExit();
     if (failure !== undefined) throw failure;
+  }
+
+  /**
+   * Plugs the vGPU's monitor in or out (emulate_hotplug): the guest is interrupted and sees its connector change. A monitor that was
+   * unplugged comes back half a second later at the earliest.
+   * @throws MptError DETACHED; UNSUPPORTED when the vGPU has no display
+   */
+  emulateHotplug(vgpu: Vgpu, connected: boolean): void {
+    this.#displayOf(vgpu, 'emulate_hotplug').hotplug(connected);
+  }
+
+  /**
+   * Gives the vGPU another monitor; while one is connected the guest sees it go and the new one come.
+   * @param edid one block of 128 bytes, or up to four with their extensions
+   * @throws MptError DETACHED, UNSUPPORTED; INVALID_ARGUMENT for what is no EDID
+   */
+  setEdid(vgpu: Vgpu, edid: Uint8Array): void {
+    this.#displayOf(vgpu, 'set_edid').setMonitor(checkedEdid(edid));
+  }
+
+  /** Milliseconds until `runSlice` has something to do for a display; infinite while none is on. */
+  get untilTickMs(): number {
+    let until = Number.POSITIVE_INFINITY;
+    for (const vgpu of this.#vgpus) until = Math.min(until, vgpu.untilTick);
+    return until / 1e6;
   }
 
   /** Some vGPU has commands to execute: `runSlice` should be called soon. */
@@ -318,6 +348,12 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
 
   #require(vgpu: Vgpu, op: string): void {
     if (this.#byId[vgpu.id] !== vgpu) throw new MptError('DETACHED', `vGPU ${vgpu.id} was destroyed`, { op });
+  }
+
+  #displayOf(vgpu: Vgpu, op: string): Display {
+    this.#require(vgpu, op);
+    if (vgpu.display.present) return vgpu.display;
+    throw new MptError('UNSUPPORTED', `vGPU ${vgpu.id} has no display`, { op, hint: 'it was created with display: false' });
   }
 
   #forget(id: VgpuId): void {

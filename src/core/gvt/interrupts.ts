@@ -70,10 +70,15 @@ export const INTERRUPT_EVENTS: Readonly<Record<GvtEvent, readonly [GroupName, nu
   'vecs.ctx-switch': ['GT3', 8],
   'pipe-a.vblank': ['PIPE_A', 0],
   'pipe-a.flip': ['PIPE_A', 4],
+  'pipe-a.sprite-flip': ['PIPE_A', 5],
   'pipe-b.vblank': ['PIPE_B', 0],
   'pipe-b.flip': ['PIPE_B', 4],
+  'pipe-b.sprite-flip': ['PIPE_B', 5],
   'pipe-c.vblank': ['PIPE_C', 0],
   'pipe-c.flip': ['PIPE_C', 4],
+  'pipe-c.sprite-flip': ['PIPE_C', 5],
+  'pch.gmbus': ['SDE', 17],
+  'pch.hotplug-b': ['SDE', 21],
 };
 
 interface EventSite {

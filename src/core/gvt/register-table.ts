@@ -1,11 +1,12 @@
 /** The registers of a Broadwell vGPU that are more than storage, compiled. */
 import { PVINFO_REGISTERS } from './pvinfo.js';
 import { RegisterTable } from './registers.js';
-import { DISPLAY_REGISTERS } from './registers-display.js';
 import { ENGINE_REGISTERS } from './registers-engine.js';
 import { GT_REGISTERS } from './registers-gt.js';
 import { INTERRUPT_REGISTERS } from './registers-interrupt.js';
 import { PCH_REGISTERS } from './registers-pch.js';
+import { PIPE_REGISTERS } from './registers-pipe.js';
+import { PORT_REGISTERS } from './registers-port.js';
 import { POWER_REGISTERS } from './registers-power.js';
 
 let compiled: RegisterTable | undefined;
@@ -17,7 +18,8 @@ export function broadwellRegisters(): RegisterTable {
     ...GT_REGISTERS,
     ...ENGINE_REGISTERS,
     ...INTERRUPT_REGISTERS,
-    ...DISPLAY_REGISTERS,
+    ...PIPE_REGISTERS,
+    ...PORT_REGISTERS,
     ...PCH_REGISTERS,
     ...POWER_REGISTERS,
   ]);

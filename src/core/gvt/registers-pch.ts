@@ -1,19 +1,21 @@
-/** Platform controller hub registers: GMBUS, AUX, clocks, sideband (facts: gvt.md 4.8, 4.18; i915.md). No monitor answers. */
+/** Platform controller hub registers: GMBUS, AUX, hotplug, clocks, sideband (facts: gvt.md 4.8, 4.18; i915.md). */
 import { Status } from '../gvt-ops.js';
-import type { AfterHandler, RegisterDefinition } from './registers.js';
-import { auxChannel } from './registers-display.js';
+import { GMBUS } from './display/gmbus.js';
+import type { AfterHandler, ReadHandler, RegisterDefinition, WriteHandler } from './registers.js';
+import { auxChannel } from './registers-port.js';
 
-const GMBUS2 = 0xc_5108;
-/** GMBUS1: clear state (31), start of a message (30). */
-const GMBUS_CLEAR = 0x8000_0000;
-const GMBUS_START = 0x4000_0000;
-/** GMBUS2: hardware ready (11), no acknowledge from the addressed device (10). */
-const GMBUS_READY = 0x800;
-const GMBUS_NAK = 0x400;
-
-const gmbusCommand: AfterHandler = ({ registers }, _offset, raw) => {
-  if ((raw & GMBUS_CLEAR) !== 0) registers.set(GMBUS2, GMBUS_READY);
-  else if ((raw & GMBUS_START) !== 0) registers.set(GMBUS2, GMBUS_READY | GMBUS_NAK);
+const gmbusCommand: AfterHandler = ({ display }, _offset, raw) => {
+  display.gmbus.command(raw);
+  return Status.OK;
+};
+const gmbusStatus: ReadHandler = ({ display }) => display.gmbus.readStatus();
+const gmbusRelease: WriteHandler = ({ display }, _offset, value) => {
+  display.gmbus.writeStatus(value);
+  return Status.OK;
+};
+const gmbusRead: ReadHandler = ({ display }) => display.gmbus.readData();
+const gmbusWrite: WriteHandler = ({ display }, _offset, value) => {
+  display.gmbus.writeData(value);
   return Status.OK;
 };
 
@@ -22,6 +24,9 @@ const sidebandStatus: AfterHandler = ({ registers }, offset) => {
   registers.set(offset, registers.get(offset) & ~7);
   return Status.OK;
 };
+
+/** PCH_PORT_HOTPLUG: short and long pulse of ports B, C, D; a 1 clears. */
+const PULSES = 0x0003_0303;
 
 /** Calibration results that drivers wait for. */
 const CONSTANTS: readonly (readonly [offset: number, value: number])[] = [
@@ -34,10 +39,15 @@ const CONSTANTS: readonly (readonly [offset: number, value: number])[] = [
 ];
 
 export const PCH_REGISTERS: readonly RegisterDefinition[] = [
-  // Bit 7: display fused off in the PCH too.
-  { name: 'SFUSE_STRAP', offset: 0xc_2014, reset: 0x80, writable: 0 },
-  { name: 'GMBUS1', offset: 0xc_5104, after: gmbusCommand },
-  { name: 'GMBUS2', offset: GMBUS2, reset: GMBUS_READY, writable: 0 },
+  // What is fused off and which ports there are is the vGPU's: Display.populate.
+  { name: 'SFUSE_STRAP', offset: 0xc_2014, writable: 0 },
+  { name: 'PCH_PORT_HOTPLUG', offset: 0xc_4030, clearable: PULSES },
+  { name: 'GMBUS0', offset: GMBUS.SELECT },
+  { name: 'GMBUS1', offset: GMBUS.COMMAND, after: gmbusCommand },
+  { name: 'GMBUS2', offset: GMBUS.STATUS, read: gmbusStatus, write: gmbusRelease },
+  { name: 'GMBUS3', offset: GMBUS.DATA, read: gmbusRead, write: gmbusWrite },
+  { name: 'GMBUS4', offset: GMBUS.MASK },
+  { name: 'GMBUS5', offset: GMBUS.INDEX },
   { name: 'SBI_CTL_STAT', offset: 0xc_6008, after: sidebandStatus },
   // MHz; with 0 the AUX code never sees its timer expire.
   { name: 'PCH_RAWCLK_FREQ', offset: 0xc_6204, reset: 24 },

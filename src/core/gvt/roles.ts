@@ -30,10 +30,15 @@ export type GvtEvent =
   | 'vecs.ctx-switch'
   | 'pipe-a.vblank'
   | 'pipe-a.flip'
+  | 'pipe-a.sprite-flip'
   | 'pipe-b.vblank'
   | 'pipe-b.flip'
+  | 'pipe-b.sprite-flip'
   | 'pipe-c.vblank'
-  | 'pipe-c.flip';
+  | 'pipe-c.flip'
+  | 'pipe-c.sprite-flip'
+  | 'pch.gmbus'
+  | 'pch.hotplug-b';
 
 export interface EventSink {
   /** Sets the event's IIR bit unless masked, then injects the MSI if anything is pending and enabled. */

@@ -4,6 +4,8 @@ import type { Capabilities } from '../capabilities.js';
 import type { MptVgpuOps } from '../mpt.js';
 import type { Picture } from '../vfio/device.js';
 import { ALL_ENGINES, type GpuSize, ggttEntries } from './device-info.js';
+import { Display } from './display/display.js';
+import { monitorEdid } from './display/monitors.js';
 import { decodePrimaryPlane, type Plane, renderPlane } from './display/primary-plane.js';
 import { Ggtt } from './ggtt.js';
 import { GuestErrors } from './guest-error-log.js';
@@ -15,15 +17,13 @@ import { populatePvinfo } from './pvinfo.js';
 import type { RegisterContext } from './register-context.js';
 import { broadwellRegisters } from './register-table.js';
 import { RegisterFile } from './registers.js';
-import { frames, PIPES, pipeEnabled } from './registers-display.js';
 import type { VgpuResources } from './resources.js';
-import { ENGINES, type FailsafeReason, type GuestErrorLog, type GvtEvent, newStatistics, type VgpuStatistics } from './roles.js';
+import { ENGINES, type FailsafeReason, type GuestErrorLog, newStatistics, type VgpuStatistics } from './roles.js';
 import { Submission } from './submission/submission.js';
 import type { VgpuType } from './types.js';
 
 /** End of what a full GT reset restores (facts: gvt.md 4.4). */
 const GT_RESET_END = 0x4_4200;
-const VBLANKS = ['pipe-a.vblank', 'pipe-b.vblank', 'pipe-c.vblank'] as const satisfies readonly GvtEvent[];
 
 export interface VgpuParts {
   readonly type: VgpuType;
@@ -31,6 +31,8 @@ export interface VgpuParts {
   readonly gpu: GpuSize;
   readonly handle: MptVgpuOps;
   readonly capabilities: Capabilities;
+  /** False: fused off, and no monitor. */
+  readonly display: boolean;
   /** Nanoseconds, never going back. */
   readonly now: () => number;
   /** Guest mistakes that pass the rate limit. */
@@ -53,6 +55,7 @@ export class Vgpu implements RegisterContext {
   readonly ggtt: Ggtt;
   readonly interrupts: Interrupts;
   readonly submission: Submission;
+  readonly display: Display;
   readonly pageTrack: PageTrack;
   readonly mmio: Mmio;
   pvNotified = false;
@@ -60,7 +63,6 @@ export class Vgpu implements RegisterContext {
   readonly #now: () => number;
   readonly #onFailsafe: VgpuParts['onFailsafe'];
   readonly #onDisplayReady: VgpuParts['onDisplayReady'];
-  readonly #lastFrame = new Float64Array(PIPES);
   #active = false;
   #failsafe: FailsafeReason | undefined;
 
@@ -81,6 +83,12 @@ export class Vgpu implements RegisterContext {
     this.registers = new RegisterFile(broadwellRegisters(), this);
     this.ggtt = new Ggtt({ aperture, hidden, dma: handle, frames: capabilities.isValidGfn ? handle : undefined, log });
     this.interrupts = new Interrupts({ registers: this.registers, msi: this.config, sender: handle, statistics, log });
+    this.display = new Display({
+      registers: this.registers,
+      events: this.interrupts,
+      now: parts.now,
+      edid: parts.display ? monitorEdid(type.resolution) : undefined,
+    });
     this.submission = new Submission({
       registers: this.registers,
       commands: this.registers,
@@ -141,16 +149,14 @@ export class Vgpu implements RegisterContext {
     if (this.hasWork) this.submission.runSlice(budget);
   }
 
-  /** Raises the vertical blanks that are due: at most one for each pipe and call. */
+  /** Ends the display's frames that are due. */
   tick(): void {
-    if (!this.#active || this.#failsafe !== undefined) return;
-    for (let pipe = 0; pipe < PIPES; pipe++) {
-      if (!pipeEnabled(this, pipe)) continue;
-      const frame = Math.floor(frames(this.#now()));
-      if (frame === this.#lastFrame[pipe]) continue;
-      this.#lastFrame[pipe] = frame;
-      this.interrupts.raise(VBLANKS[pipe] as GvtEvent);
-    }
+    if (this.#active && this.#failsafe === undefined) this.display.tick();
+  }
+
+  /** Nanoseconds until `tick` has something to do. */
+  get untilTick(): number {
+    return this.#active && this.#failsafe === undefined ? this.display.untilTick : Number.POSITIVE_INFINITY;
   }
 
   /** What the first enabled primary plane shows, or undefined when none is enabled or its parameters make no picture. */
@@ -175,6 +181,7 @@ export class Vgpu implements RegisterContext {
     this.ggtt.reset();
     this.registers.restore();
     populatePvinfo(this.registers, this.resources);
+    this.display.reset();
     this.config.reset();
     this.#failsafe = undefined;
     this.pvNotified = false;
@@ -214,6 +221,7 @@ export class Vgpu implements RegisterContext {
     this.#stopEngines();
     this.registers.restore(GT_RESET_END);
     populatePvinfo(this.registers, this.resources);
+    this.display.populate();
   }
 
   displayReady(ready: boolean): void {
