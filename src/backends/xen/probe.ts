@@ -27,6 +27,7 @@ export const xenCapabilities = (pageTrack: PageTrackLevel): Readonly<Capabilitie
     mapGfnToMfn: true,
     setTrapArea: true,
     barAccess: false,
+    wholeBus: true,
     setPvmmio: false,
     dom0Ready: false,
     setOpregion: false,
