@@ -1,6 +1,9 @@
 /** The primary plane: what its registers decode to, the limits on both sides, and each format's pixels. */
 import t from 'tap';
-import { decodePrimaryPlane, MAX_SURFACE, type Plane, renderPlane } from '../../src/core/gvt/display/primary-plane.js';
+import { composePicture } from '../../src/core/gvt/display/compose.js';
+import { MAX_SURFACE, type Plane } from '../../src/core/gvt/display/plane.js';
+import { decodePrimaryPlane } from '../../src/core/gvt/display/primary-plane.js';
+import type { Picture } from '../../src/core/vfio/device.js';
 import { PAGE, PlainMemory } from './engine-rig.js';
 
 const [PIPESRC, PIPECONF, DSPCNTR, DSPSTRIDE, DSPSURF, DSPOFFSET] = [0x6_001c, 0x7_0008, 0x7_0180, 0x7_0188, 0x7_019c, 0x7_01a4];
@@ -41,14 +44,34 @@ function mapped(pages: number, at = BASE): PlainMemory {
 t.test('a plane', async (t) => {
   for (const pipe of [0, 1, 2] as const) {
     const plane = decodePrimaryPlane(registers({ pipe }), mapped(1), pipe);
-    t.strictSame(plane, { pipe, format: 'XRGB8888', width: 64, height: 4, x: 0, y: 0, stride: 256, base: BASE, size: 1024 });
+    const common = {
+      width: 64,
+      height: 4,
+      x: 0,
+      y: 0,
+      left: 0,
+      top: 0,
+      rotated: false,
+      stride: 256,
+      tiling: 'linear',
+      base: BASE,
+      size: 1024,
+    };
+    t.same(plane, { pipe, format: 'XRGB8888', ...common });
     for (const other of [0, 1, 2] as const)
       if (other !== pipe) t.equal(decodePrimaryPlane(registers({ pipe }), mapped(1), other), undefined, `pipe ${other} is off`);
   }
 });
 
 t.test('formats', async (t) => {
-  const names: Record<number, Plane['format']> = { 5: 'RGB565', 6: 'XRGB8888', 8: 'XBGR2101010', 10: 'XRGB2101010', 14: 'XBGR8888' };
+  const names: Record<number, Plane['format']> = {
+    2: 'C8',
+    5: 'RGB565',
+    6: 'XRGB8888',
+    8: 'XBGR2101010',
+    10: 'XRGB2101010',
+    14: 'XBGR8888',
+  };
   for (let format = 0; format < 16; format++)
     t.equal(decodePrimaryPlane(registers({ format }), mapped(1), 0)?.format, names[format], `format ${format}`);
 });
@@ -58,11 +81,11 @@ t.test('off', async (t) => {
   for (const [what, raw] of [
     ['pipe', { [PIPECONF]: 0x7fff_ffff }],
     ['plane', { [DSPCNTR]: on & 0x7fff_ffff }],
-    ['tiled', { [DSPCNTR]: on | (1 << 10) }],
+    ['format', { [DSPCNTR]: (ENABLE | (4 << 26)) >>> 0 }],
   ] as const)
     t.equal(decodePrimaryPlane(registers({ raw }), mapped(1), 0), undefined, what);
   t.ok(
-    decodePrimaryPlane(registers({ raw: { [DSPCNTR]: (on | 0x83ff_fbff) >>> 0, [PIPECONF]: 0xffff_ffff } }), mapped(1), 0),
+    decodePrimaryPlane(registers({ raw: { [DSPCNTR]: (on | 0x83ff_7bff) >>> 0, [PIPECONF]: 0xffff_ffff } }), mapped(1), 0),
     'other bits',
   );
 });
@@ -102,7 +125,7 @@ t.test('a surface whose ends are not mapped', async (t) => {
   const memory = mapped(3);
   for (let page = 0; page < 3; page++) memory.page(BASE + page * PAGE)?.u32.fill(0x00ff_ffff);
   memory.unmap(BASE + PAGE);
-  const { rgba } = renderPlane(decodePrimaryPlane(registers(setup), memory, 0) as Plane, memory);
+  const { rgba } = composePicture(registers(setup), memory) as Picture;
   const row = (y: number): number => rgba[y * PAGE] as number;
   t.strictSame([row(0), row(1), row(2)], [255, 0, 255]);
   t.equal(rgba[PAGE + 3], 255, 'and opaque');
@@ -143,7 +166,7 @@ t.test('pixels of each format', async (t) => {
   };
   for (const [format, cases] of Object.entries(pixels)) {
     const memory = mapped(1);
-    const plane = decodePrimaryPlane(registers({ format: Number(format), width: cases.length, height: 2, stride: 64 }), memory, 0) as Plane;
+    const plane = registers({ format: Number(format), width: cases.length, height: 2, stride: 64 });
     const bytes = (memory.page(BASE) as { bytes: Uint8Array }).bytes;
     const view = new DataView(bytes.buffer);
     // In the second row: the stride is respected.
@@ -151,13 +174,13 @@ t.test('pixels of each format', async (t) => {
       if (format === '5') view.setUint16(64 + i * 2, value, true);
       else view.setUint32(64 + i * 4, value, true);
     });
-    const { width, height, rgba } = renderPlane(plane, memory);
+    const { width, height, rgba } = composePicture(plane, memory) as Picture;
     t.strictSame([width, height, rgba.length], [cases.length, 2, cases.length * 8]);
     const shown = cases.map((_, i) => [...rgba.subarray((cases.length + i) * 4, (cases.length + i) * 4 + 4)]);
     t.strictSame(
       shown,
       cases.map(([, rgb]) => [...rgb, 255]),
-      plane.format,
+      `format ${format}`,
     );
   }
 });
@@ -169,7 +192,7 @@ t.test('DSPOFFSET: the surface is larger than what is shown', async (t) => {
   const offset = (x: number, y: number): Setup => ({ ...setup, raw: { [DSPOFFSET]: (y << 16) | x } });
   const plane = decodePrimaryPlane(registers(offset(5, 7)), memory, 0) as Plane;
   t.strictSame([plane.x, plane.y, plane.size], [5, 7, 9 * 256]);
-  const { rgba } = renderPlane(plane, memory);
+  const { rgba } = composePicture(registers(offset(5, 7)), memory) as Picture;
   t.strictSame(
     Array.from({ length: 8 }, (_, i) => [rgba[i * 4], rgba[i * 4 + 2]]),
     [0, 1].flatMap((y) => [0, 1, 2, 3].map((x) => [7 + y, 5 + x])),

@@ -2,8 +2,8 @@
  * A vGPU as a VFIO device: what kvmgt presents (facts: gvt.md 3, 7.3-7.5). Regions and interrupts are tables; accesses arrive at the
  * device model as the guest made them, cut into naturally aligned ones.
  *
- * Other than kvmgt: no BAR2 mapping, since the aperture is translated access by access (bars.ts); no EDID and OpRegion regions, since no
- * port of the device model has a monitor that an EDID could describe; no cursor plane. Planes are exported as copies (plane-copy.ts).
+ * Other than kvmgt: no BAR2 mapping, since the aperture is translated access by access (bars.ts); planes are exported as copies
+ * (plane-copy.ts).
  */
 import { Gpa, type VgpuId } from '../addresses.js';
 import type { DeviceMemories } from '../device-memory.js';
@@ -69,7 +69,9 @@ export class GvtVfioView implements VfioDevice {
   readonly #id: VgpuId;
   readonly #presented: Vgpu;
   readonly #targets: ReadonlyMap<number, Target>;
-  readonly #copy: PlaneCopy | undefined;
+  /** By DRM plane type; empty where nothing can be exported. */
+  readonly #copies: ReadonlyMap<number, PlaneCopy>;
+  #lastPlane = 0;
   readonly #value = new Uint32Array(2);
 
   constructor(gvt: Gvt, vgpu: Vgpu, { irqs = gvtIrqs(), memories }: VfioViewOptions = {}) {
@@ -78,7 +80,8 @@ export class GvtVfioView implements VfioDevice {
     this.#gvt = gvt;
     this.#id = vgpu.id;
     this.#presented = vgpu;
-    this.#copy = memories === undefined ? undefined : new PlaneCopy(memories);
+    const copies = memories === undefined ? [] : [GfxPlaneType.PRIMARY, GfxPlaneType.CURSOR];
+    this.#copies = new Map(copies.map((type) => [type, new PlaneCopy(memories as DeviceMemories, () => this.#newPlane())]));
     const region = (index: number, size: number): VfioRegion => ({ index, size, flags: READ_WRITE });
     const targets: Target[] = [
       // kvmgt tells the device's whole extended space; there are no extended capabilities in it.
@@ -129,21 +132,28 @@ export class GvtVfioView implements VfioDevice {
     return address === undefined || address === Number.POSITIVE_INFINITY ? undefined : address;
   }
 
-  /** Only DMABUF, only primary planes. Each query copies what the plane shows into the buffer that it names. */
+  /** Only DMABUF; primary plane and cursor. Each query copies what the plane shows into the buffer that it names. */
   queryGfxPlane(flags: number, planeType: number): GfxPlane | Errno {
-    if (this.#copy === undefined) return Errno.EINVAL;
+    if (this.#copies.size === 0) return Errno.EINVAL;
     const what = checkPlaneQuery(flags, GfxPlaneFlag.DMABUF);
     if (what === 'probe') return NO_PLANE;
     if (what !== 'query') return what;
-    if (planeType !== GfxPlaneType.PRIMARY) return Errno.EINVAL;
+    const copy = this.#copies.get(planeType);
+    if (copy === undefined) return Errno.EINVAL;
     const vgpu = this.#vgpu;
     if (vgpu === undefined) return Errno.ENODEV;
-    const plane = vgpu.primaryPlane();
-    return plane === undefined ? NO_PLANE : this.#copy.refresh(plane, vgpu.ggtt);
+    const cursor = planeType === GfxPlaneType.CURSOR;
+    const plane = cursor ? vgpu.cursorPlane() : vgpu.primaryPlane();
+    if (plane === undefined) return NO_PLANE;
+    const shown = copy.refresh(plane, vgpu.ggtt);
+    if (!cursor || typeof shown === 'number') return shown;
+    const [hotX, hotY] = vgpu.cursorHotSpot();
+    return { ...shown, x: plane.left, y: plane.top, hotX, hotY };
   }
 
   getGfxDmabuf(id: number): number {
-    return this.#copy === undefined ? Errno.ENOENT : this.#copy.export(id);
+    for (const copy of this.#copies.values()) if (copy.id === id) return copy.export(id);
+    return Errno.ENOENT;
   }
 
   picture(): Picture | undefined {
@@ -153,7 +163,13 @@ export class GvtVfioView implements VfioDevice {
   /** Gives up events and buffers; the vGPU is its owner's. Idempotent. */
   close(): void {
     this.irqs.clear();
-    this.#copy?.close();
+    for (const copy of this.#copies.values()) copy.close();
+  }
+
+  /** 32 bits on the wire, and 0 is no buffer. */
+  #newPlane(): number {
+    this.#lastPlane = (this.#lastPlane + 1) >>> 0 || 1;
+    return this.#lastPlane;
   }
 
   /** Undefined once it is destroyed; its id may be another vGPU's by then. */

@@ -4,16 +4,20 @@ import type { Capabilities } from '../capabilities.js';
 import type { MptVgpuOps } from '../mpt.js';
 import type { Picture } from '../vfio/device.js';
 import { ALL_ENGINES, type GpuSize, ggttEntries } from './device-info.js';
+import { composePicture } from './display/compose.js';
+import { decodeCursorPlane } from './display/cursor-plane.js';
 import { Display } from './display/display.js';
 import { monitorEdid } from './display/monitors.js';
-import { decodePrimaryPlane, type Plane, renderPlane } from './display/primary-plane.js';
+import { PIPES } from './display/pipes.js';
+import type { Plane } from './display/plane.js';
+import { decodePrimaryPlane } from './display/primary-plane.js';
 import { Ggtt } from './ggtt.js';
 import { GuestErrors } from './guest-error-log.js';
 import { Interrupts } from './interrupts.js';
 import { Mmio } from './mmio.js';
 import { PageTrack } from './page-track.js';
 import { PciConfig } from './pci-config.js';
-import { populatePvinfo } from './pvinfo.js';
+import { PVINFO, PVINFO_BASE, populatePvinfo } from './pvinfo.js';
 import type { RegisterContext } from './register-context.js';
 import { broadwellRegisters } from './register-table.js';
 import { RegisterFile } from './registers.js';
@@ -159,19 +163,32 @@ export class Vgpu implements RegisterContext {
     return this.#active && this.#failsafe === undefined ? this.display.untilTick : Number.POSITIVE_INFINITY;
   }
 
-  /** What the first enabled primary plane shows, or undefined when none is enabled or its parameters make no picture. */
+  /** What the first pipe that shows a plane shows: primary plane, sprite and cursor. Undefined when none does. */
   queryPlane(): Picture | undefined {
-    const plane = this.primaryPlane();
-    return plane === undefined ? undefined : renderPlane(plane, this.ggtt);
+    return composePicture(this.registers, this.ggtt);
   }
 
   /** The first primary plane that is enabled and makes a picture. */
   primaryPlane(): Plane | undefined {
-    for (const pipe of [0, 1, 2] as const) {
+    for (const pipe of PIPES) {
       const plane = decodePrimaryPlane(this.registers, this.ggtt, pipe);
       if (plane !== undefined) return plane;
     }
     return undefined;
+  }
+
+  /** The first cursor that is enabled and makes a picture. */
+  cursorPlane(): Plane | undefined {
+    for (const pipe of PIPES) {
+      const plane = decodeCursorPlane(this.registers, this.ggtt, pipe);
+      if (plane !== undefined) return plane;
+    }
+    return undefined;
+  }
+
+  /** Which pixel of the cursor points, as the guest told it in PVINFO; all ones: it did not. */
+  cursorHotSpot(): [x: number, y: number] {
+    return [this.registers.get(PVINFO_BASE + PVINFO.CURSOR_X_HOT), this.registers.get(PVINFO_BASE + PVINFO.CURSOR_Y_HOT)];
   }
 
   /** Device-model reset: everything as after creation; the vGPU stays attached and active. */

@@ -90,6 +90,7 @@ export const FourCC = {
   RG16: 0x3631_4752,
   XR30: 0x3033_5258,
   XB30: 0x3033_4258,
+  C8: 0x2020_3843,
 } as const;
 
 /** What a plane shows (struct vfio_device_gfx_plane_info). All zero: the plane is off. */
