@@ -54,6 +54,8 @@ export class MessageStream {
   readonly #carried = new Map<number, number[]>();
   /** Messages that `lookAhead` took. */
   readonly #taken = new Set<number>();
+  /** Where a receive puts descriptors; empty between two. */
+  readonly #arrived: number[] = [];
 
   constructor(transport: Transport) {
     this.transport = transport;
@@ -97,8 +99,10 @@ export class MessageStream {
   /** The current message is done with: its descriptors that nobody took are closed. */
   release(): void {
     if (this.#size === 0) return;
-    for (const fd of this.fds) this.transport.closeFd(fd);
-    if (this.fds.length > 0) this.fds = [];
+    if (this.fds.length > 0) {
+      for (const fd of this.fds) this.transport.closeFd(fd);
+      this.fds = [];
+    }
     this.surplusFds = false;
     this.#start += this.#size;
     this.#size = 0;
@@ -213,19 +217,18 @@ export class MessageStream {
   }
 
   #receive(timeoutMs: number): boolean {
-    const fds: number[] = [];
-    const got = this.transport.receive(this.#filled, this.bytes.length, timeoutMs, fds);
+    const got = this.transport.receive(this.#filled, this.view.byteLength, timeoutMs, this.#arrived);
     if (got < 0) {
       this.#end = 'the client disconnected';
       return false;
     }
     this.#filled += got;
-    if (fds.length > 0) this.#carry(fds);
+    if (this.#arrived.length > 0) this.#carry();
     return got > 0;
   }
 
   /** Gives descriptors to the message that began last. */
-  #carry(fds: readonly number[]): void {
+  #carry(): void {
     let at = this.#start;
     for (;;) {
       if (this.#filled - at < HEADER_SIZE) break;
@@ -234,11 +237,12 @@ export class MessageStream {
       at += size;
     }
     const list = this.#carried.get(at) ?? [];
-    for (const fd of fds) {
+    for (const fd of this.#arrived) {
       // One more than allowed is kept, so that the message is known to have too many.
       if (list.length <= LIMITS.maxMsgFds) list.push(fd);
       else this.transport.closeFd(fd);
     }
     this.#carried.set(at, list);
+    this.#arrived.length = 0;
   }
 }
