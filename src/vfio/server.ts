@@ -138,11 +138,14 @@ export class VfioUserServer {
   }
 
   #prepareWait(session: Session): void {
-    session.device.irqs.pollEvents();
-    const polled = session.device.irqs.polled();
+    const { irqs } = session.device;
     const transport = this.#transport as SocketTransport;
-    if (polled.length > 0 || transport.wakeFds.length > 0)
-      transport.wakeFds = polled.filter((event) => event instanceof EventFd).map(({ fd }) => fd);
+    if (!irqs.polls && transport.wakeFds.length === 0) return;
+    irqs.pollEvents();
+    transport.wakeFds = irqs
+      .polled()
+      .filter((event) => event instanceof EventFd)
+      .map(({ fd }) => fd);
   }
 
   #accept(timeoutMs: number): void {

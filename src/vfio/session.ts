@@ -5,7 +5,7 @@
  * The client is hostile. Whatever it sends is answered by an errno or ends the connection, every descriptor that came with it is
  * closed or owned, and nothing throws. All sizes are checked against the bytes that are there before anything is read.
  */
-import { type Errno, RegionFlag, type VfioDevice } from '../core/vfio/device.js';
+import { type Errno, RegionFlag, type VfioDevice, type VfioRegion } from '../core/vfio/device.js';
 import type { IrqEvent } from '../core/vfio/irqs.js';
 import { COMMANDS } from './commands.js';
 import type { DmaMaps, MessageMemory } from './dma-maps.js';
@@ -41,6 +41,10 @@ const REQUEST_DEADLINE_MS = 1500;
 /** Ids of our requests: those of the client count in a space of their own, but a log reads better with both apart. */
 const FIRST_REQUEST_ID = 0x8000;
 const REQUEST_BODY = REQUEST_AT + HEADER_SIZE;
+const REPLY_DATA = HEADER_SIZE + BODY.REGION_ACCESS;
+const REPLY_VIEWS_MAX = 64;
+/** Bytes of the largest single access of a guest. */
+const SMALL = 8;
 /** Complaints that are passed on; the rest is only counted. */
 const COMPLAINTS_MAX = 20;
 
@@ -61,6 +65,10 @@ export class Session implements MessageMemory {
   readonly #access = new RegionAccess();
   /** Views of the reply's data by length, for the lengths that come often. */
   readonly #replyViews = new Map<number, Uint8Array>();
+  /** Room for the data of a guest's write, by length. */
+  readonly #small = Array.from({ length: SMALL + 1 }, (_, length) => new Uint8Array(length));
+  /** The device's regions by index. */
+  readonly #regions: readonly (VfioRegion | undefined)[];
   #state: number = State.NEW;
   #pending = false;
   /** REGION_WRITE_MULTI in progress: entries, and the next one. */
@@ -74,6 +82,8 @@ export class Session implements MessageMemory {
     this.openEvent = options.openEvent;
     this.#onComplaint = options.onComplaint;
     this.stream = new MessageStream(transport);
+    const { regions, regionCount } = this.device;
+    this.#regions = Array.from({ length: regionCount }, (_, index) => regions.get(index));
     this.memory.messages = this;
   }
 
@@ -284,12 +294,10 @@ export class Session implements MessageMemory {
   }
 
   #read(): boolean {
-    const { stream } = this;
     const count = this.#accessFields(BODY.REGION_ACCESS, RegionFlag.READ);
     if (count < 0) return false;
     this.#access.write = false;
     this.#access.bytes = this.#replyData(count);
-    stream.outBytes.fill(0, HEADER_SIZE + BODY.REGION_ACCESS, HEADER_SIZE + BODY.REGION_ACCESS + count);
     this.#pending = true;
     return true;
   }
@@ -304,7 +312,7 @@ export class Session implements MessageMemory {
       return false;
     }
     this.#access.write = true;
-    this.#access.bytes = stream.bytes.subarray(data, data + count);
+    this.#access.bytes = this.#written(data, count);
     this.#pending = true;
     return true;
   }
@@ -325,7 +333,7 @@ export class Session implements MessageMemory {
   }
 
   #setAccess(offset: number, region: number, count: number, flag: number): number {
-    const info = this.device.regions.get(region);
+    const info = region < this.#regions.length ? this.#regions[region] : undefined;
     // As numbers offset + count does not wrap.
     if (info === undefined || (info.flags & flag) === 0 || count === 0 || offset + count > info.size) return E.INVAL;
     this.#access.region = region;
@@ -333,14 +341,25 @@ export class Session implements MessageMemory {
     return 0;
   }
 
+  /** Where the reply's data goes, filled with zeros: a device that answers fewer bytes must not give away an earlier reply. */
   #replyData(count: number): Uint8Array {
-    const start = HEADER_SIZE + BODY.REGION_ACCESS;
     let bytes = this.#replyViews.get(count);
     if (bytes === undefined) {
-      bytes = this.stream.outBytes.subarray(start, start + count);
-      if (this.#replyViews.size < 64) this.#replyViews.set(count, bytes);
+      bytes = this.stream.outBytes.subarray(REPLY_DATA, REPLY_DATA + count);
+      if (this.#replyViews.size < REPLY_VIEWS_MAX) this.#replyViews.set(count, bytes);
     }
+    if (count > SMALL) bytes.fill(0);
+    else for (let i = 0; i < count; i++) bytes[i] = 0;
     return bytes;
+  }
+
+  /** The bytes that a message writes. A guest's access is copied to a place that has views already: a new view would cost more. */
+  #written(at: number, count: number): Uint8Array {
+    const { bytes } = this.stream;
+    if (count > SMALL) return bytes.subarray(at, at + count);
+    const small = this.#small[count] as Uint8Array;
+    for (let i = 0; i < count; i++) small[i] = bytes[at + i] as number;
+    return small;
   }
 
   #multi(): boolean {
@@ -359,7 +378,7 @@ export class Session implements MessageMemory {
 
   /** The next entry that can be carried out; when there is none any more the message is answered. */
   #nextOfMulti(): RegionAccess | undefined {
-    const { view, body, bytes } = this.stream;
+    const { view, body } = this.stream;
     while (this.#multiNext < this.#multiCount) {
       const entry = body + BODY.WRITE_MULTI + this.#multiNext++ * MULTI_ENTRY;
       const count = view.getUint32(entry + 12, true);
@@ -368,7 +387,7 @@ export class Session implements MessageMemory {
         continue;
       }
       this.#access.write = true;
-      this.#access.bytes = bytes.subarray(entry + 16, entry + 16 + count);
+      this.#access.bytes = this.#written(entry + 16, count);
       this.#pending = true;
       return this.#access;
     }
