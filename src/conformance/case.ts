@@ -12,6 +12,8 @@ export interface ConformanceCase {
   readonly operations: readonly MptOperationName[];
   /** Capabilities without which the rule has no meaning. The case is skipped when one is absent. */
   readonly needs?: readonly Capability[];
+  /** The same, but one of these is enough. */
+  readonly needsAny?: readonly Capability[];
   /** Level of page track that the rule is about. */
   readonly level?: PageTrackLevel;
   /** False: the backend alone is enough. Default true: the suite creates VMs (capability `machine`). */

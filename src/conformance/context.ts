@@ -140,6 +140,11 @@ export class CaseContext {
       this.handle.setTrapArea(Gpa(gpa), Gpa(gpa + BAR_SIZE - 1), true);
       return;
     }
+    this.placeBar(gpa);
+  }
+
+  /** The guest gives the vGPU's BAR 0 an address and turns memory space on. */
+  placeBar(gpa: number): void {
     ok(this.handle.attached, 'the vGPU is not attached');
     this.agent.pciWrite(VGPU_BDF, PCI_BAR0, 4, gpa);
     this.agent.pciWrite(VGPU_BDF, PCI_COMMAND, 2, PCI_COMMAND_MEMORY);

@@ -68,6 +68,8 @@ export function skipReason(test: ConformanceCase, options: ConformanceOptions, {
   if (test.vm !== false) needs.push('machine');
   if (test.level !== undefined) needs.push('pageTrack');
   for (const capability of needs) if (!has(capabilities, capability)) return `${name} declares no ${capability}`;
+  const any = test.needsAny;
+  if (any !== undefined && !any.some((capability) => has(capabilities, capability))) return `${name} declares no ${any.join(' and no ')}`;
   if (test.level !== undefined && capabilities.pageTrack !== test.level && options.pageTrackLevels?.includes(test.level) !== true)
     return `${name} declares pageTrack level ${capabilities.pageTrack}, not ${test.level}`;
   if (test.pinLimit === true && options.noPinLimit === true) return `${name} is opened without a pin limit`;

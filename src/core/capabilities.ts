@@ -16,8 +16,10 @@ export interface Capabilities {
   readonly pageTrack: PageTrackLevel | null;
   /** map_gfn_to_mfn. Without it: the aperture is trapped and translated access by access. */
   readonly mapGfnToMfn: boolean;
-  /** set_trap_area. Without it: the transport delivers the BAR's accesses by itself (vfio-user). */
+  /** set_trap_area. Without it: the transport must deliver a BAR's accesses by itself (`barAccess`). */
   readonly setTrapArea: boolean;
+  /** Accesses to a vGPU's BARs are delivered wherever the guest puts them, without set_trap_area (vfio-user). Without it: set_trap_area. */
+  readonly barAccess: boolean;
   /** set_pvmmio (ACRN). Without it: the granted pvmmio mask is 0 and every register access traps. */
   readonly setPvmmio: boolean;
   /** dom0_ready (ACRN). Without it: nobody is told that the service VM's display is up. */

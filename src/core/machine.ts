@@ -1,9 +1,8 @@
 /** A VM that this process creates itself, where the hypervisor lets it: for `mpt run`, the suite, tests and benchmarks. */
-import type { Gpa, VgpuId, VmId } from './addresses.js';
+import type { Gpa, VmId } from './addresses.js';
 import { MptError } from './errors.js';
 import type { RamRegion } from './guest-ram.js';
 import type { RequestSource } from './io-request.js';
-import type { VfioDevice } from './vfio/device.js';
 
 export interface MachineSpec {
   /** Guest RAM, any order, disjoint, 4 KiB aligned. The first region starts at 0 when an image is to run. */
@@ -40,11 +39,6 @@ export interface Machine {
    * it beside this process (Xen, ACRN) it also runs between two of them, from the first one on.
    */
   boot(gpa: Gpa, image: Uint8Array): void;
-  /**
-   * Only where the guest sees its devices through VFIO (vfio-user): shows an attached vGPU to the VM as this device. Elsewhere the
-   * hypervisor delivers what the vGPU's trap areas and PCI function receive, and there is nothing to present.
-   */
-  present?(vgpu: VgpuId, view: VfioDevice): void;
   /** Exits counted since creation by kind, for reports. Keys are the backend's own names (`mmio`, `pio`, `intr`, …). */
   exitCounts(): Readonly<Record<string, number>>;
   /** Destroys the VM, or lets go of one that existed before. Attached vGPUs answer VM_GONE from now on. Idempotent. */

@@ -10,8 +10,17 @@ import { checkRamLayout } from './guest-ram.js';
 import type { GvtOps } from './gvt-ops.js';
 import type { IoRequest } from './io-request.js';
 import type { Machine, MachineSpec, OpenMachineSpec } from './machine.js';
-import { type HostPages, MPT_OPERATIONS, type MptHostOps, type MptOperationName, OP_INDEX, type VgpuAttachment } from './mpt.js';
+import {
+  type HostPages,
+  MPT_OPERATIONS,
+  type MptHostOps,
+  type MptOperationName,
+  type MptVgpuOps,
+  OP_INDEX,
+  type VgpuAttachment,
+} from './mpt.js';
 import type { MptHandle } from './mpt-handle.js';
+import type { VfioDevice } from './vfio/device.js';
 
 type HostState = 'created' | 'initialized' | 'exited' | 'closed';
 
@@ -94,6 +103,16 @@ export abstract class MptBackend implements MptHostOps {
     if (list === undefined) this.#handles.set(vmId, [handle]);
     else list.push(handle);
     return handle;
+  }
+
+  /**
+   * Shows an attached vGPU to its VM as a VFIO device, where VMs see their devices so (vfio-user). Elsewhere the hypervisor delivers what
+   * the vGPU's trap areas and PCI function receive, and the view is not asked for.
+   * @throws MptError BUSY when it is presented, IO
+   */
+  presentVgpu(handle: MptVgpuOps, view: () => VfioDevice): void {
+    this.checkOpen('present_vgpu');
+    this.guard('present_vgpu', () => this.doPresentVgpu(handle, view));
   }
 
   fromVirtToMfn(hva: Hva): Mfn {
@@ -265,6 +284,7 @@ export abstract class MptBackend implements MptHostOps {
   protected abstract doAttachVgpu(vgpu: VgpuAttachment): MptHandle;
   protected abstract doFromVirtToMfn(hva: Hva): Mfn;
   protected abstract doClose(): void;
+  protected doPresentVgpu(_handle: MptVgpuOps, _view: () => VfioDevice): void {}
   protected doDom0Ready(): void {
     throw new MptError('UNSUPPORTED', 'not provided');
   }

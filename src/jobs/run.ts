@@ -7,7 +7,6 @@ import { findBackend } from '../backends/index.js';
 import { MptError } from '../core/errors.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
 import { Gvt } from '../core/gvt/gvt.js';
-import { GvtVfioView } from '../core/gvt/vfio-view.js';
 import type { Machine } from '../core/machine.js';
 import type { MptBackend } from '../core/mpt-backend.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
@@ -64,7 +63,6 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
       },
     });
     const vgpu = gvt.createVgpu({ type: input.type, vmId: machine.vmId });
-    machine.present?.(vgpu.id, new GvtVfioView(gvt, vgpu));
     gvt.activate(vgpu);
     const agent = new GuestAgent(machine, (request) => dispatchRequest(gvt, request), {
       onIdle: () => gvt.runSlice(SLICE_COMMANDS),

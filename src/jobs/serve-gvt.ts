@@ -2,7 +2,6 @@
 import { vfioUser } from '../backends/vfio-user/index.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
 import { Gvt } from '../core/gvt/gvt.js';
-import { GvtVfioView } from '../core/gvt/vfio-view.js';
 import { deviceMemories } from '../vfio/index.js';
 import type { Served, ServeHooks, ServeInput } from './serve.js';
 
@@ -18,11 +17,10 @@ export function openGvt({ socket, type = DEFAULT_TYPE, trustClient }: ServeInput
   try {
     backend.stopFlag = stopFlag;
     const machine = backend.serve(socket, hooks);
-    const gvt = new Gvt(backend, { onGuestError: (_vgpu, what) => hooks.onComplaint(`the guest: ${what}`) });
+    const gvt = new Gvt(backend, { memories: deviceMemories, onGuestError: (_vgpu, what) => hooks.onComplaint(`the guest: ${what}`) });
     const vgpu = gvt.createVgpu({ type, vmId: machine.vmId });
-    const device = new GvtVfioView(gvt, vgpu, { memories: deviceMemories });
+    const device = gvt.view(vgpu);
     gvt.activate(vgpu);
-    machine.present(vgpu.id, device);
     let lastSlice = performance.now();
     return {
       device,
@@ -39,7 +37,7 @@ export function openGvt({ socket, type = DEFAULT_TYPE, trustClient }: ServeInput
         gvt.runSlice(SLICE_COMMANDS);
       },
       close: () => {
-        device.close();
+        gvt.destroy();
         backend.close();
       },
     };

@@ -69,6 +69,7 @@ t.test('every capability has a case of its honesty', async (t) => {
     hostPages: ['allocate-host-pages'],
     machine: ['create-machine'],
     foreignVm: ['open-machine'],
+    barAccess: ['bar-access'],
   };
   const ids = new Set(CASES.map(({ id }) => id));
   for (const name of Object.keys(backend.capabilities) as Capability[]) {

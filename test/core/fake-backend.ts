@@ -15,6 +15,7 @@ export const EVERYTHING: Capabilities = {
   pageTrack: 'trap',
   mapGfnToMfn: true,
   setTrapArea: true,
+  barAccess: false,
   setPvmmio: true,
   dom0Ready: true,
   setOpregion: true,

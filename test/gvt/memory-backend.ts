@@ -20,6 +20,7 @@ const CAPABILITIES: Capabilities = {
   pageTrack: 'trap',
   mapGfnToMfn: false,
   setTrapArea: true,
+  barAccess: false,
   setPvmmio: false,
   dom0Ready: false,
   setOpregion: false,

@@ -35,6 +35,7 @@ export function kvmFeatures(sys: Syscalls, kvmFd: number, pageTrack: PageTrackLe
       pageTrack: pageTrack ?? (canTrap ? 'trap' : 'sync'),
       mapGfnToMfn: true,
       setTrapArea: true,
+      barAccess: false,
       setPvmmio: false,
       dom0Ready: false,
       setOpregion: false,

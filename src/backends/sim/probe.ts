@@ -10,6 +10,7 @@ export const simCapabilities = (pageTrack: PageTrackLevel | null): Readonly<Capa
     pageTrack,
     mapGfnToMfn: true,
     setTrapArea: true,
+    barAccess: false,
     setPvmmio: true,
     dom0Ready: true,
     setOpregion: true,

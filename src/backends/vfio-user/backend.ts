@@ -6,8 +6,9 @@
 import { GFN_LIMIT, type Hva, Mfn, PAGE_SIZE, VmId } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import type { MachineSpec } from '../../core/machine.js';
-import type { VgpuAttachment } from '../../core/mpt.js';
+import type { MptVgpuOps, VgpuAttachment } from '../../core/mpt.js';
 import { MptBackend } from '../../core/mpt-backend.js';
+import type { VfioDevice } from '../../core/vfio/device.js';
 import { DmaMaps } from '../../vfio/dma-maps.js';
 import type { ServerCalls, ServerEvents } from '../../vfio/server.js';
 import { VfioUserHandle, type VfioUserVm } from './handle.js';
@@ -29,6 +30,8 @@ export interface VfioUserMachine extends VfioUserVm {
   readonly vmId: VmId;
   /** A vGPU was attached. */
   adopt(presented: PresentedFunction): void;
+  /** Shows the vGPU to the VM as this device. */
+  present(presented: PresentedFunction, view: VfioDevice): void;
   /** Guest-physical address behind a host virtual one, or undefined. */
   gpaOfHva(hva: number): number | undefined;
   close(): void;
@@ -78,6 +81,11 @@ export class VfioUserBackend extends MptBackend {
     const presented = new PresentedFunction(vgpu, new PlainFunction(), this.newMemory());
     vm.adopt(presented);
     return new VfioUserHandle(this, vm, vgpu, presented);
+  }
+
+  protected override doPresentVgpu(handle: MptVgpuOps, view: () => VfioDevice): void {
+    const { presented, vgpu } = handle as VfioUserHandle;
+    this.#vms.get(vgpu.vmId)?.present(presented, view());
   }
 
   protected override doFromVirtToMfn(hva: Hva): Mfn {

@@ -5,7 +5,7 @@
  *
  * Accesses that reach no vGPU are the PC's own affair and are delivered without a message.
  */
-import type { Gpa, VgpuId, VmId } from '../../core/addresses.js';
+import type { Gpa, VmId } from '../../core/addresses.js';
 import type { DeviceMemory } from '../../core/device-memory.js';
 import { MptError } from '../../core/errors.js';
 import { GuestRam } from '../../core/guest-ram.js';
@@ -85,15 +85,10 @@ export class InterpretedMachine implements Machine, VfioUserMachine, RequestSour
   }
 
   /** Shows the vGPU to the guest as this device, in place of the plain function that it was. */
-  present(vgpu: VgpuId, view: VfioDevice): void {
-    for (const { presented } of this.#links.values())
-      if (presented.vgpu.id === vgpu) {
-        this.withdraw(presented);
-        presented.device = view;
-        this.adopt(presented);
-        return;
-      }
-    throw this.#backend.error('NOT_MAPPED', `vGPU ${vgpu} is not attached to this VM`, { op: 'present' });
+  present(presented: PresentedFunction, view: VfioDevice): void {
+    this.withdraw(presented);
+    presented.device = view;
+    this.adopt(presented);
   }
 
   exitCounts(): Readonly<Record<string, number>> {

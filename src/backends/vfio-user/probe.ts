@@ -13,6 +13,7 @@ export const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
   mapGfnToMfn: false,
   // The client delivers the accesses to a BAR by itself.
   setTrapArea: false,
+  barAccess: true,
   setPvmmio: false,
   dom0Ready: false,
   setOpregion: false,

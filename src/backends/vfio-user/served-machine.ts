@@ -1,5 +1,5 @@
 /** A VM that connects to a socket: QEMU, or whoever speaks vfio-user. */
-import type { Gpa, VgpuId, VmId } from '../../core/addresses.js';
+import type { Gpa, VmId } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import { IO_KIND_NAMES, type IoRequest, type RequestSource } from '../../core/io-request.js';
 import type { Machine, StopToken } from '../../core/machine.js';
@@ -45,19 +45,11 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
     return (this.#presented?.memory.maps ?? []).map(({ iova, size }) => ({ gpa: iova, size }));
   }
 
-  /**
-   * Makes the socket and shows the vGPU on it.
-   * @throws MptError NOT_MAPPED for a vGPU of another VM, BUSY when it is presented, IO
-   */
-  present(vgpu: VgpuId, view: VfioDevice): void {
-    const presented = this.#presented;
-    if (presented?.vgpu.id !== vgpu) throw this.#backend.error('NOT_MAPPED', `vGPU ${vgpu} is not attached to this VM`, { op: 'present' });
-    if (this.#server !== undefined) throw this.#backend.error('BUSY', `vGPU ${vgpu} is presented`, { op: 'present' });
+  /** Makes the socket and shows the vGPU on it. @throws MptError BUSY when it is presented, IO */
+  present(presented: PresentedFunction, view: VfioDevice): void {
+    if (this.#server !== undefined) throw this.#backend.error('BUSY', `vGPU ${presented.vgpu.id} is presented`, { op: 'present_vgpu' });
     presented.device = view;
-    this.#server = new VfioUserServer(this.#backend.system, this.path, view, {
-      ...this.#events,
-      memory: presented.memory,
-    });
+    this.#server = new VfioUserServer(this.#backend.system, this.path, view, { ...this.#events, memory: presented.memory });
   }
 
   /** @throws MptError UNSUPPORTED: the client runs the guest */

@@ -26,6 +26,7 @@ export const xenCapabilities = (pageTrack: PageTrackLevel): Readonly<Capabilitie
     pageTrack,
     mapGfnToMfn: true,
     setTrapArea: true,
+    barAccess: false,
     setPvmmio: false,
     dom0Ready: false,
     setOpregion: false,

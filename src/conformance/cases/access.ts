@@ -310,6 +310,6 @@ const ram: CaseSpec[] = [
 ];
 
 export const ACCESS_CASES: readonly ConformanceCase[] = [
-  ...group('access', { operations: ['set_trap_area'], guest: true }, mmio),
+  ...group('access', { operations: ['set_trap_area'], needsAny: ['setTrapArea', 'barAccess'], guest: true }, mmio),
   ...group('access', { operations: ['attach_vgpu'], guest: true }, [...ports, ...pci, ...ram]),
 ];

@@ -208,6 +208,18 @@ const honesty = PROBES.map(
   }),
 );
 
+/** Not an operation: nothing to call, so nothing that answers UNSUPPORTED. */
+const barAccess: CaseSpec = {
+  name: 'bar-access-honest',
+  rule: 'A guest access where the guest placed BAR 0 is delivered to the vGPU where barAccess is declared, and to no vGPU where it is not.',
+  guest: true,
+  run(ctx) {
+    ctx.placeBar(HOLE.gpa);
+    ctx.agent.write(HOLE.gpa + 0x100, 4, 1);
+    ctx.recorder.expectOne({ kind: 'mmio', write: true, address: HOLE.gpa + 0x100, vgpu: ctx.has('barAccess') ? 1 : 0 });
+  },
+};
+
 const declaration: CaseSpec[] = [
   {
     name: 'declaration-complete',
@@ -215,7 +227,7 @@ const declaration: CaseSpec[] = [
     vm: false,
     run(ctx) {
       const { capabilities } = ctx.backend;
-      const names = [...new Set(PROBES.map((probe) => probe.capability))].sort();
+      const names = [...new Set<Capability>([...PROBES.map((probe) => probe.capability), 'barAccess'])].sort();
       equal(Object.keys(capabilities).sort().join(), names.join(), 'names declared');
       for (const name of names)
         if (name === 'pageTrack') ok(['trap', 'sync', null].includes(capabilities.pageTrack), `pageTrack is ${capabilities.pageTrack}`);
@@ -286,4 +298,8 @@ const declaration: CaseSpec[] = [
   },
 ];
 
-export const CAPABILITY_CASES: readonly ConformanceCase[] = group('capability', { operations: [] }, [...honesty, ...declaration]);
+export const CAPABILITY_CASES: readonly ConformanceCase[] = group('capability', { operations: [] }, [
+  ...honesty,
+  barAccess,
+  ...declaration,
+]);

@@ -4,6 +4,7 @@
  */
 import { EventEmitter } from 'eventemitter3';
 import type { Bdf, Gfn, Gpa, VgpuId, VmId } from '../addresses.js';
+import type { DeviceMemories } from '../device-memory.js';
 import { MptError } from '../errors.js';
 import { type GvtOps, Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
@@ -13,11 +14,14 @@ import { checkGpuSize, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-i
 import { ResourcePool } from './resources.js';
 import type { FailsafeReason } from './roles.js';
 import { findType, typesOf, type VgpuType } from './types.js';
+import { GvtVfioView } from './vfio-view.js';
 import { Vgpu } from './vgpu.js';
 
 export interface GvtOptions extends Partial<GpuSize> {
   /** Clock in nanoseconds that never goes back. Default: the process's monotonic clock. */
   readonly now?: () => number;
+  /** Memory for exported planes. Absent: planes cannot be exported. */
+  readonly memories?: DeviceMemories;
   /** Told of guest mistakes, at a limited rate. */
   readonly onGuestError?: (vgpu: VgpuId, what: string) => void;
 }
@@ -52,6 +56,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   /** By id; index 0 stays empty. */
   readonly #byId: (Vgpu | undefined)[] = [undefined];
   #vgpus: Vgpu[] = [];
+  readonly #views = new Map<VgpuId, GvtVfioView>();
   /** vGPU that the next slice begins with. */
   #turn = 0;
   #defects = 0;
@@ -122,15 +127,29 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         onFailsafe: (failed, reason) => this.#guarded(() => this.emit('failsafe', failed, reason)),
         onDisplayReady: (ready, on) => this.#guarded(() => this.emit('display-ready', ready, on)),
       });
+      this.#byId[id] = vgpu;
+      this.#vgpus = [...this.#vgpus, vgpu];
+      this.backend.presentVgpu(handle, () => this.view(vgpu));
     } catch (error) {
+      this.#forget(id);
       if (handle !== undefined) detach(handle);
       this.#pool.release(resources);
       throw error;
     }
-    this.#byId[id] = vgpu;
-    this.#vgpus = [...this.#vgpus, vgpu];
     this.emit('created', vgpu);
     return vgpu;
+  }
+
+  /** The vGPU as a VFIO device; the same one each time, closed with the vGPU. @throws MptError DETACHED */
+  view(vgpu: Vgpu): GvtVfioView {
+    this.#require(vgpu, 'vfio_view');
+    let view = this.#views.get(vgpu.id);
+    if (view === undefined) {
+      const { memories } = this.#options;
+      view = new GvtVfioView(this, vgpu, memories === undefined ? {} : { memories });
+      this.#views.set(vgpu.id, view);
+    }
+    return view;
   }
 
   /** Lets work be submitted. */
@@ -302,6 +321,8 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   }
 
   #forget(id: VgpuId): void {
+    this.#views.get(id)?.close();
+    this.#views.delete(id);
     this.#byId[id] = undefined;
     this.#vgpus = this.#vgpus.filter((vgpu) => vgpu.id !== id);
     this.#turn = 0;
