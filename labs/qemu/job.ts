@@ -66,7 +66,7 @@ export class Lab {
   }
 
   /**
-   * Serves a device, boots a guest with it, does `work`, and waits for both to end as they should: two points of their own.
+   * Serves a device, boots a guest with it, does `work`, and waits for both to end as they should: three points of their own.
    * What breaks in `work` is a point too, unless the guest's end tells why.
    */
   async withGuest(
@@ -94,6 +94,7 @@ export class Lab {
       const why = broken?.message ?? failure;
       if (why !== undefined) throw new Error(why);
     });
+    await this.check('the server had no complaint', () => server.mustBeContent());
     await this.check('the server lived until SIGTERM, then ended with 0 and removed its socket', () => server.stop());
   }
 }

@@ -1,7 +1,9 @@
 /** `mpt serve`: a device on a vfio-user socket for QEMU, until a signal. */
 import { resolve } from 'node:path';
 import { DeviceThread } from '../../device-thread/device-thread.js';
-import type { ServedDeviceName, ServeInput, ServeNotice, ServeOutput } from '../../jobs/serve.js';
+import type { PictureReply, PictureRequest, ServedDeviceName, ServeInput, ServeNotice, ServeOutput } from '../../jobs/serve.js';
+import { displaySocketPath } from '../display/protocol.js';
+import { DisplaySocketServer } from '../display/socket-server.js';
 import { EXIT } from '../exit-codes.js';
 import { interruptible, print, printJson } from '../terminal.js';
 
@@ -36,22 +38,40 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
   };
   const thread = new DeviceThread<ServeOutput>(new URL('../../jobs/serve.js', import.meta.url), input);
   let stopping = false;
-  thread.on('notice', (value) => {
+  const stop = (): void => {
+    stopping = true;
+    void thread.stop();
+  };
+  let display: DisplaySocketServer | undefined;
+  /** Ready is told when both sockets are there. */
+  const ready = async (): Promise<void> => {
+    display = await DisplaySocketServer.listen(displaySocketPath(socket), {
+      picture: () => thread.request({ type: 'picture' } satisfies PictureRequest) as Promise<PictureReply>,
+    });
+  };
+  let failure: unknown;
+  thread.on('notice', async (value) => {
     const notice = value as ServeNotice;
+    if (notice.type === 'ready') {
+      try {
+        await ready();
+      } catch (error) {
+        failure = error;
+        stop();
+        return;
+      }
+    }
     if (json) printJson(notice.type === 'ready' ? { ...notice, socket, qemu: qemuArguments(socket) } : notice);
     else tell(notice, socket);
   });
   try {
-    await interruptible(
-      () => {
-        stopping = true;
-        void thread.stop();
-      },
-      () => thread.result,
-    );
+    await interruptible(stop, () => thread.result);
   } catch (error) {
     if (!stopping) throw error;
+  } finally {
+    await display?.close();
   }
+  if (failure !== undefined) throw failure;
   if (!json) print('stopped');
   return EXIT.OK;
 }
@@ -62,6 +82,7 @@ function tell(notice: ServeNotice, socket: string): void {
       print(`serving ${notice.name} on ${socket}`);
       print('QEMU 10.1 or later takes it with these arguments (the size is yours to choose):');
       for (const argument of pairs(qemuArguments(socket))) print(`  ${argument}`);
+      print(`Its display: mpt display ${quoted(socket)} --picture FILE, or --listen PORT`);
       print('Ctrl-C ends it.');
       break;
     case 'connected':
