@@ -11,6 +11,7 @@ import type { Picture } from '../../src/core/vfio/device.js';
 import { FakeDisplay } from '../../test/cli/fake-display.js';
 import { temporary } from '../common/children.js';
 import type { Point } from '../common/tap.js';
+import { DeviceServer } from '../qemu/server.js';
 import type { Chromium } from './chromium.js';
 import { Browser } from './devtools.js';
 import { Page } from './page.js';
@@ -35,6 +36,17 @@ function mustShow({ width, height, rgba }: Picture, wanted: Picture | undefined)
   const pixel = Math.floor(wrong / 4);
   const of = (bytes: Uint8Array): string => [...bytes.subarray(pixel * 4, pixel * 4 + 4)].join(' ');
   throw new Error(`pixel ${pixel % width},${Math.floor(pixel / width)} is ${of(rgba)}, not ${of(wanted.rgba)}`);
+}
+
+/** What mdpy shows until a guest draws: rows from black at the top to white at the bottom. */
+function gradient(width: number, height: number): Picture {
+  const rgba = new Uint8Array(width * height * 4);
+  const pixels = new Uint32Array(rgba.buffer);
+  for (let row = 0; row < height; row++) {
+    const level = Math.floor((row * 255) / (height - 1));
+    pixels.fill(0xff00_0000 + level * 0x01_0101, row * width, (row + 1) * width);
+  }
+  return { width, height, rgba };
 }
 
 export async function scenario(chromium: Chromium, checkout: string): Promise<Point[]> {
@@ -181,6 +193,15 @@ export async function scenario(chromium: Chromium, checkout: string): Promise<Po
       }
     });
     await check('mpt display ends with 0 on Ctrl-C while a page looks', () => viewer.stop());
+    await check('the picture of a real server, mpt serve --device mdpy', async () => {
+      const device = await DeviceServer.start(checkout, { device: 'mdpy', type: 'vga' }, folder);
+      viewer = await ViewerProcess.start(checkout, device.socket, 0);
+      const real = await Page.open(browser, viewer.url);
+      await real.until("mptDisplay.state === 'on'");
+      mustShow(await real.canvas(), gradient(640, 480));
+      await viewer.stop();
+      await device.stop();
+    });
   } finally {
     browser.close();
     await server.close();
