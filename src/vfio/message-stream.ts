@@ -68,6 +68,11 @@ export class MessageStream {
     return this.#end;
   }
 
+  /** Something was received and not yet looked at: a wait for the socket would overlook it. */
+  get buffered(): boolean {
+    return this.#filled > this.#start + this.#size;
+  }
+
   /** Input bytes, for data of the current message. */
   get bytes(): Uint8Array {
     return this.transport.input;

@@ -74,6 +74,16 @@ export class VfioUserServer {
     this.#waiter = new Poller(calls.sys, [this.#listener.fd]);
   }
 
+  /** What becomes readable when there is something for `receive`. */
+  get fd(): number {
+    return this.#transport?.fd ?? this.#listener.fd;
+  }
+
+  /** There is something for `receive` that the descriptor does not tell of. */
+  get buffered(): boolean {
+    return this.#session?.stream.buffered === true;
+  }
+
   /** The client's connection, while there is one. */
   get session(): Session | undefined {
     return this.#session;

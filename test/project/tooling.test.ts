@@ -73,6 +73,7 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
   cpSync(join(ROOT, 'scripts/copy-assets.mjs'), join(tree, 'scripts/copy-assets.mjs'));
   const sources = [
     'src/cli/config.schema.json',
+    'src/cli/display/page/index.html',
     'src/cli/mpt.ts',
     'src/cli/display/page/page.mjs',
     'src/guest/agent/agent.S',
@@ -91,6 +92,7 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
   for (const path of [
     'src/cli/config.schema.json',
     'src/cli/display/page/page.mjs',
+    'src/cli/display/page/index.html',
     'src/guest/agent/agent.S',
     'labs/qemu/guest/init',
     'labs/xen/dom0/init',
