@@ -75,6 +75,7 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
     'src/cli/config.schema.json',
     'src/cli/display/page/index.html',
     'src/cli/mpt.ts',
+    'src/cli/display/page/page.mjs',
     'src/guest/agent/agent.S',
     'src/guest/agent/protocol.ts',
     'labs/qemu/guest/init',
@@ -90,6 +91,7 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
   t.equal(status, 0);
   for (const path of [
     'src/cli/config.schema.json',
+    'src/cli/display/page/page.mjs',
     'src/cli/display/page/index.html',
     'src/guest/agent/agent.S',
     'labs/qemu/guest/init',

@@ -2,7 +2,7 @@
 import type { VgpuId } from '../addresses.js';
 import type { Capabilities } from '../capabilities.js';
 import type { MptVgpuOps } from '../mpt.js';
-import type { Picture } from '../vfio/device.js';
+import type { Picture, PixelMemory } from '../vfio/device.js';
 import { ALL_ENGINES, type GpuSize, ggttEntries } from './device-info.js';
 import { composePicture } from './display/compose.js';
 import { decodeCursorPlane } from './display/cursor-plane.js';
@@ -164,8 +164,8 @@ export class Vgpu implements RegisterContext {
   }
 
   /** What the first pipe that shows a plane shows: primary plane, sprite and cursor. Undefined when none does. */
-  queryPlane(): Picture | undefined {
-    return composePicture(this.registers, this.ggtt);
+  queryPlane(pixels?: PixelMemory): Picture | undefined {
+    return composePicture(this.registers, this.ggtt, pixels);
   }
 
   /** The first primary plane that is enabled and makes a picture. */

@@ -1,6 +1,6 @@
 /** The picture of a pipe: primary plane, on it the sprite, on it the cursor. */
 import { PIXEL_FORMATS, PixelConverter, type PixelFormatName } from '../../pixels.js';
-import type { Picture } from '../../vfio/device.js';
+import { freshPixels, type Picture, type PixelMemory } from '../../vfio/device.js';
 import type { GpuMemory, RegisterStore } from '../roles.js';
 import { decodeCursorPlane } from './cursor-plane.js';
 import { applyGamma, gammaOf, paletteOf } from './palette.js';
@@ -15,7 +15,7 @@ const BLACK = 0xff00_0000;
 type DrawRow = (row: Uint8Array, from: number, picture: Uint32Array, to: number, count: number) => void;
 
 /** The picture of the first pipe that shows a plane; undefined when none does. */
-export function composePicture(registers: RegisterStore, memory: GpuMemory): Picture | undefined {
+export function composePicture(registers: RegisterStore, memory: GpuMemory, pixelMemory: PixelMemory = freshPixels): Picture | undefined {
   for (const pipe of PIPES) {
     const primary = decodePrimaryPlane(registers, memory, pipe);
     const above = [decodeSpritePlane(registers, memory, pipe), decodeCursorPlane(registers, memory, pipe)];
@@ -24,10 +24,11 @@ export function composePicture(registers: RegisterStore, memory: GpuMemory): Pic
     // Without a primary plane the size is the guest's word alone.
     const { width, height } = primary ?? boundedSize(screenSize(registers, pipe));
     if (width === 0) continue;
-    const pixels = new Uint32Array(width * height);
+    const rgba = pixelMemory(width * height * 4);
+    const pixels = new Uint32Array(rgba.buffer, rgba.byteOffset, width * height);
     if (primary === undefined) pixels.fill(BLACK);
     for (const plane of planes) draw(plane, registers, memory, { width, height, pixels });
-    return { width, height, rgba: new Uint8Array(pixels.buffer) };
+    return { width, height, rgba };
   }
   return undefined;
 }
