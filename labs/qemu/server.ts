@@ -102,6 +102,13 @@ export class DeviceServer {
     return readPicture(file);
   }
 
+  /** Changes the device's monitor. @param args of `mpt display`: `--unplug`, `--plug` or `--edid FILE`. @throws Error with what it said */
+  async monitor(...args: readonly string[]): Promise<void> {
+    const command = [MPT, 'display', this.socket, ...args];
+    const { status, stderr } = await run(process.execPath, command, { cwd: this.#checkout, timeoutS: DISPLAY_LIMIT_S });
+    if (status !== 0) throw new Error(`mpt display ${args.join(' ')} ended with ${status}: ${lastLine(stderr) || 'it said nothing'}`);
+  }
+
   /**
    * Takes pictures until one is as it must be: the guest's driver may draw some time after it was told to.
    * @param mustBe throws what is wrong. @throws Error that of the last picture, which stays in the file, or why there is none

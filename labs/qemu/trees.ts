@@ -10,7 +10,17 @@ import { EXIT, LabError } from '../common/lab-error.js';
 import { type Qemu, unpackedQemu } from '../common/packaged-qemu.js';
 import { librariesOf } from '../common/tree-programs.js';
 import { dependsOf, moduleName } from './modules.js';
-import { GUEST_PACKAGES, KERNEL_METAPACKAGE, MODULES, QEMU_PACKAGE, QEMU_RELEASES } from './packages.js';
+import {
+  DRM_TESTS_PACKAGE,
+  DRM_TESTS_PROGRAMS,
+  GUEST_PACKAGES,
+  IGT_PACKAGE,
+  IGT_PROGRAMS,
+  KERNEL_METAPACKAGE,
+  MODULES,
+  QEMU_PACKAGE,
+  QEMU_RELEASES,
+} from './packages.js';
 import { tell } from './progress.js';
 
 /** Changes when the way in which trees are made does. */
@@ -18,6 +28,14 @@ const FORMAT = 1;
 
 const GUEST: Recipe = { name: 'guest', packages: [...GUEST_PACKAGES, KERNEL_METAPACKAGE], contents: { FORMAT, MODULES } };
 const QEMU: Recipe = { name: 'qemu', packages: [QEMU_PACKAGE], contents: { FORMAT, QEMU_RELEASES } };
+
+const IGT: Recipe = { name: 'igt', packages: [IGT_PACKAGE], contents: { FORMAT, IGT_PROGRAMS } };
+const DRM_TESTS: Recipe = { name: 'drm-tests', packages: [DRM_TESTS_PACKAGE], contents: { FORMAT, DRM_TESTS_PROGRAMS } };
+/** Trees of programs for guests, with the programs. */
+const PACKAGED: ReadonlyMap<Recipe, readonly string[]> = new Map([
+  [IGT, IGT_PROGRAMS],
+  [DRM_TESTS, DRM_TESTS_PROGRAMS],
+]);
 
 /** Files of the guest's tree. */
 export const GUEST_TREE = {
@@ -47,6 +65,26 @@ export async function trees(): Promise<Trees> {
 export async function qemu(): Promise<Qemu> {
   await complete([QEMU]);
   return unpackedQemu(cache.treeOf(QEMU));
+}
+
+/** Programs of a tree, and the shared libraries that they load. */
+export interface PackagedPrograms {
+  readonly tree: string;
+  readonly programs: readonly string[];
+  readonly libraries: readonly string[];
+}
+
+/** The benchmarks of intel-gpu-tools. @throws LabError as `trees()` does */
+export const igt = (): Promise<PackagedPrograms> => packaged(IGT);
+
+/** modetest. @throws LabError as `trees()` does */
+export const drmTests = (): Promise<PackagedPrograms> => packaged(DRM_TESTS);
+
+async function packaged(recipe: Recipe): Promise<PackagedPrograms> {
+  await complete([recipe]);
+  const tree = cache.treeOf(recipe);
+  const libraries = readFileSync(join(tree, GUEST_TREE.LIBRARIES), 'utf8').trim().split('\n');
+  return { tree, programs: PACKAGED.get(recipe) as readonly string[], libraries };
 }
 
 async function complete(recipes: readonly Recipe[]): Promise<void> {
@@ -79,7 +117,22 @@ async function fetchAndUnpack(folder: string, missing: readonly Recipe[]): Promi
     await unpacking(unpackQemu(debs, release, join(folder, QEMU.name)));
     made.set(QEMU, Object.fromEntries(debs.map(nameAndVersion)));
   }
+  for (const [recipe, programs] of PACKAGED) {
+    if (!missing.includes(recipe)) continue;
+    const names = recipe.packages.join(', ');
+    tell(`fetching ${names} with all that it needs`);
+    const debs = await machine.downloadWithDependencies(recipe.packages);
+    tell(`unpacking ${debs.length} packages`);
+    await unpacking(unpackPrograms(debs, join(folder, recipe.name), programs));
+    made.set(recipe, Object.fromEntries(debs.map(nameAndVersion)));
+  }
   return made;
+}
+
+async function unpackPrograms(debs: readonly string[], tree: string, programs: readonly string[]): Promise<void> {
+  await unpack(debs, tree, NO_DOCUMENTS);
+  const libraries = new Set((await Promise.all(programs.map((path) => librariesOf(tree, path)))).flat());
+  writeFileSync(join(tree, GUEST_TREE.LIBRARIES), [...libraries].map((path) => `${path}\n`).join(''));
 }
 
 /** Documents and translations are half of the files. */

@@ -94,10 +94,13 @@ program
 
 program
   .command('display')
-  .description('the display of a device that mpt serve serves: save it, or show it live on a page')
+  .description('the display of a device that mpt serve serves: save it, show it live on a page, or change its monitor')
   .argument('<socket>', 'socket of the server, as mpt serve --socket was given it')
   .option('--picture <file>', 'write what it shows now as a PNG file')
   .addOption(new Option('--listen <port>', 'serve the page on this port of 127.0.0.1, until a signal (0: any free port)').argParser(port))
+  .option('--edid <file>', 'plug in the monitor with this EDID')
+  .option('--plug', 'plug the monitor in')
+  .option('--unplug', 'unplug it')
   .option('--json', 'print one JSON document')
   .addHelpText('after', '\nExample:\n  mpt display /run/mbochs.sock --picture screen.png\n  mpt display /run/mbochs.sock --listen 8080')
   .action((socket: string, options: DisplayOptions) => act(options.json === true, () => displayCommand(socket, options)));

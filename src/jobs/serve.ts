@@ -1,7 +1,9 @@
 /** A device on a vfio-user socket, on the device thread, until it is stopped. */
 import { MptError } from '../core/errors.js';
+import { checkedEdid } from '../core/gvt/display/edid.js';
 import { findSampleType, Samples } from '../core/samples/index.js';
 import type { Picture, PixelMemory, VfioDevice } from '../core/vfio/device.js';
+import { changeMonitor, type MonitorChange } from '../core/vfio/edid-user.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
 import { deviceMemories, realServerCalls, VfioUserServer } from '../vfio/index.js';
 import { openGvt } from './serve-gvt.js';
@@ -39,6 +41,13 @@ export interface PictureRequest {
   readonly type: 'picture';
 }
 export type PictureReply = Picture | undefined;
+
+/** Plugs the monitor in or out, or another one in. */
+export interface MonitorRequest extends MonitorChange {
+  readonly type: 'monitor';
+}
+/** What it failed with. */
+export type MonitorReply = ReturnType<MptError['toJSON']> | undefined;
 
 /** What serving one device consists of. */
 export interface Served {
@@ -117,7 +126,18 @@ function sharedPixels(): PixelMemory {
 function answerRequest(device: VfioDevice, context: JobContext, pixels: PixelMemory): void {
   const waiting = context.takeRequest();
   if (waiting === undefined) return;
-  if ((waiting.request as PictureRequest).type !== 'picture')
-    throw new MptError('INTERNAL', 'a request of the main thread is not known', { op: 'serve' });
-  waiting.reply(device.picture(pixels) satisfies PictureReply);
+  const request = waiting.request as PictureRequest | MonitorRequest;
+  if (request.type === 'picture') waiting.reply(device.picture(pixels) satisfies PictureReply);
+  else if (request.type === 'monitor') waiting.reply(changed(device, request));
+  else throw new MptError('INTERNAL', 'a request of the main thread is not known', { op: 'serve' });
+}
+
+function changed(device: VfioDevice, change: MonitorChange): MonitorReply {
+  try {
+    changeMonitor(device, change.edid === undefined ? change : { ...change, edid: checkedEdid(change.edid) });
+    return undefined;
+  } catch (error) {
+    if (MptError.is(error)) return error.toJSON();
+    throw error;
+  }
 }

@@ -79,7 +79,7 @@ t.test('what cannot be done', async (t) => {
   const nobody = join(folder, 'nobody.sock');
   const file = join(folder, 'x.png');
   for (const [args, code, says] of [
-    [[socket], 2, /INVALID_ARGUMENT: display: exactly one of --picture and --listen is needed/],
+    [[socket], 2, /INVALID_ARGUMENT: display: exactly one of --picture, --listen, --edid, --plug and --unplug is needed/],
     [[socket, '--picture', file, '--listen', '0'], 2, /exactly one of/],
     [
       [nobody, '--picture', file],

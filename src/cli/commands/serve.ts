@@ -1,7 +1,8 @@
 /** `mpt serve`: a device on a vfio-user socket for QEMU, until a signal. */
 import { resolve } from 'node:path';
+import { MptError } from '../../core/errors.js';
 import { DeviceThread } from '../../device-thread/device-thread.js';
-import type { PictureReply, PictureRequest, ServedDeviceName, ServeInput, ServeNotice, ServeOutput } from '../../jobs/serve.js';
+import type { MonitorReply, MonitorRequest, PictureReply, PictureRequest, ServedDeviceName, ServeInput, ServeNotice, ServeOutput } from '../../jobs/serve.js';
 import { displaySocketPath } from '../display/protocol.js';
 import { DisplaySocketServer } from '../display/socket-server.js';
 import { EXIT } from '../exit-codes.js';
@@ -50,6 +51,10 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
   const ready = async (): Promise<void> => {
     display = DisplaySocketServer.listen(displaySocketPath(socket), {
       picture: () => thread.request({ type: 'picture' } satisfies PictureRequest) as Promise<PictureReply>,
+      changeMonitor: async (change) => {
+        const error = (await thread.request({ type: 'monitor', ...change } satisfies MonitorRequest)) as MonitorReply;
+        if (error !== undefined) throw MptError.fromJSON(error);
+      },
     });
     await display;
   };

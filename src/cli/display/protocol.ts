@@ -3,7 +3,9 @@
  *
  *   u32 little endian: bytes of the header · u32: bytes of the payload · header · payload
  *
- * Requests (no payload): `{"op":"picture"}` is answered once, `{"op":"watch","intervalMs":n}` until the connection ends.
+ * Requests (no payload): `{"op":"picture"}` is answered once, `{"op":"watch","intervalMs":n}` until the connection ends;
+ * `{"op":"monitor","connected":b,"edid":"HEX"}` plugs the monitor in or out, with `edid` another one, and is
+ * then answered as `picture` is.
  * Answers: `{"type":"picture","width","height"}` with all pixels; `{"type":"rows","width","height","ranges":[[first,count],…]}` with the
  * pixels of those rows, in order; `{"type":"off"}`; `{"type":"error","error":{…}}`, after which the server hangs up. A pixel is 4
  * bytes: red, green, blue, 255. To its page `mpt display` also says `{"type":"gone"}`: no server answers.
@@ -17,7 +19,14 @@ export const displaySocketPath = (path: string): string => `${path}.display`;
 /** Milliseconds between two looks at a watched display. */
 export const INTERVAL_MS = { MIN: 10, DEFAULT: 40, MAX: 10_000 } as const;
 
-export type DisplayRequest = { readonly op: 'picture' } | { readonly op: 'watch'; readonly intervalMs: number };
+export interface MonitorOrder {
+  readonly op: 'monitor';
+  readonly connected: boolean;
+  /** Hexadecimal digits. */
+  readonly edid?: string;
+}
+
+export type DisplayRequest = { readonly op: 'picture' } | { readonly op: 'watch'; readonly intervalMs: number } | MonitorOrder;
 
 export type DisplayUpdate =
   | { readonly type: 'picture'; readonly width: number; readonly height: number; readonly rgba: Uint8Array }
@@ -128,12 +137,19 @@ const isCount = (value: unknown): value is number => Number.isInteger(value) && 
 /** @throws MptError INVALID_ARGUMENT for what is no request */
 export function decodeRequest({ header }: Frame): DisplayRequest {
   if (isRecord(header) && header['op'] === 'picture') return { op: 'picture' };
+  if (isRecord(header) && header['op'] === 'monitor') return decodeMonitor(header);
   if (!isRecord(header) || header['op'] !== 'watch')
-    throw new MptError('INVALID_ARGUMENT', "a request's op is 'picture' or 'watch'", { op: 'display' });
+    throw new MptError('INVALID_ARGUMENT', "a request's op is 'picture', 'watch' or 'monitor'", { op: 'display' });
   const { intervalMs } = header;
   if (!isCount(intervalMs) || intervalMs < INTERVAL_MS.MIN || intervalMs > INTERVAL_MS.MAX)
     throw new MptError('INVALID_ARGUMENT', `intervalMs is a whole number from ${INTERVAL_MS.MIN} to ${INTERVAL_MS.MAX}`, { op: 'display' });
   return { op: 'watch', intervalMs };
+}
+
+function decodeMonitor({ connected, edid }: Record<string, unknown>): MonitorOrder {
+  if (typeof connected !== 'boolean' || (edid !== undefined && (typeof edid !== 'string' || !/^([0-9a-f]{2})*$/.test(edid))))
+    throw new MptError('INVALID_ARGUMENT', 'connected is true or false, edid hexadecimal digits', { op: 'display' });
+  return { op: 'monitor', connected, ...(edid === undefined ? {} : { edid }) };
 }
 
 /** @throws MptError INVALID_ARGUMENT for what is no update; the error that the server told */

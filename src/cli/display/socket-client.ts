@@ -3,7 +3,7 @@ import { createConnection, type Socket } from 'node:net';
 import { MptError } from '../../core/errors.js';
 import type { Picture } from '../../core/vfio/device.js';
 import { ioError } from '../files.js';
-import { type DisplayRequest, type DisplayUpdate, decodeUpdate, encodeFrame, FrameReader, UPDATE_LIMITS } from './protocol.js';
+import { type DisplayRequest, type DisplayUpdate, decodeUpdate, encodeFrame, FrameReader, type MonitorOrder, UPDATE_LIMITS } from './protocol.js';
 
 /** A server's device thread answers within 100 ms; a large picture on a busy machine takes longer. */
 const ANSWER_LIMIT_MS = 10_000;
@@ -63,7 +63,15 @@ export async function* answersOf(socket: Socket, request: DisplayRequest): Async
  * @param path of the display socket
  * @throws MptError IO, TIMEOUT, what the server told
  */
-export async function fetchPicture(path: string, limitMs = ANSWER_LIMIT_MS): Promise<Picture | undefined> {
+export const fetchPicture = (path: string, limitMs = ANSWER_LIMIT_MS): Promise<Picture | undefined> =>
+  pictureAfter(path, { op: 'picture' }, limitMs);
+
+/** Plugs the monitor in or out, or another one in. @throws MptError IO, TIMEOUT, what the server told */
+export async function orderMonitor(path: string, order: MonitorOrder, limitMs = ANSWER_LIMIT_MS): Promise<void> {
+  await pictureAfter(path, order, limitMs);
+}
+
+async function pictureAfter(path: string, request: DisplayRequest, limitMs: number): Promise<Picture | undefined> {
   const socket = await connectTo(path);
   let late = false;
   const timer = setTimeout(() => {
@@ -71,7 +79,7 @@ export async function fetchPicture(path: string, limitMs = ANSWER_LIMIT_MS): Pro
     socket.destroy();
   }, limitMs);
   try {
-    for await (const update of answersOf(socket, { op: 'picture' })) {
+    for await (const update of answersOf(socket, request)) {
       if (update.type === 'off') return undefined;
       if (update.type === 'picture') return { width: update.width, height: update.height, rgba: update.rgba };
     }

@@ -6,8 +6,9 @@ import { lstatSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { MptError } from '../../core/errors.js';
 import type { Picture } from '../../core/vfio/device.js';
+import type { MonitorChange } from '../../core/vfio/edid-user.js';
 import { ioError } from '../files.js';
-import { type DisplayRequest, decodeRequest, encodeFrame, encodeUpdate, FrameReader, REQUEST_LIMITS } from './protocol.js';
+import { type DisplayRequest, decodeRequest, encodeFrame, encodeUpdate, FrameReader, type MonitorOrder, REQUEST_LIMITS } from './protocol.js';
 import { applyUpdate, updateBetween } from './rows.js';
 import { connectTo } from './socket-client.js';
 
@@ -18,6 +19,8 @@ export interface PictureSource {
    * @throws MptError when the device is gone; watchers are told and hung up
    */
   picture(): Promise<Picture | undefined>;
+  /** Plugs the monitor in or out, or another one in. @throws MptError what the device says. Absent: refused */
+  changeMonitor?(change: MonitorChange): Promise<void>;
 }
 
 /** Connections at once, and requests of one that wait. */
@@ -114,6 +117,12 @@ class SharedPictures {
     });
     return this.#coming;
   }
+
+  async changeMonitor({ connected, edid }: MonitorOrder): Promise<void> {
+    if (this.#source.changeMonitor === undefined)
+      throw new MptError('UNSUPPORTED', 'this server has no monitor that could be changed', { op: 'display' });
+    await this.#source.changeMonitor({ connected, ...(edid === undefined ? {} : { edid: Buffer.from(edid, 'hex') }) });
+  }
 }
 
 class Connection {
@@ -155,9 +164,11 @@ class Connection {
     this.#busy = true;
     try {
       for (let request = this.#waiting.shift(); request !== undefined && this.#open; request = this.#waiting.shift())
-        if (request.op === 'picture')
+        if (request.op === 'watch') await this.#watch(request.intervalMs);
+        else {
+          if (request.op === 'monitor') await this.#pictures.changeMonitor(request);
           await this.#send(encodeUpdate(updateBetween(null, await this.#pictures.picture()) ?? { type: 'off' }));
-        else await this.#watch(request.intervalMs);
+        }
     } catch (error) {
       this.#hangUp(error);
     }

@@ -7,7 +7,7 @@
  */
 import { Gpa, type VgpuId } from '../addresses.js';
 import type { DeviceMemories } from '../device-memory.js';
-import { checkAccess } from '../vfio/access.js';
+import { checkAccess, type PortedRegion, Regions } from '../vfio/access.js';
 import {
   accessSize,
   checkPlaneQuery,
@@ -24,11 +24,14 @@ import {
   type PixelMemory,
   RegionFlag,
   RegionIndex,
+  RegionType,
   type VfioDevice,
   type VfioRegion,
 } from '../vfio/device.js';
+import { EDID_REGION_SIZE, EdidRegion } from '../vfio/edid-region.js';
 import { IrqSet } from '../vfio/irqs.js';
 import { BAR0_SIZE } from './device-info.js';
+import { EDID_BLOCK, edidFault } from './display/edid.js';
 import { PlaneCopy } from './display/plane-copy.js';
 import type { Gvt } from './gvt.js';
 import { CONFIG_SIZE } from './pci-config.js';
@@ -52,6 +55,9 @@ export interface VfioViewOptions {
   readonly memories?: DeviceMemories;
 }
 
+/** Regions of the device's own: there with a display. */
+export const GVT_EDID_REGION = RegionIndex.FIRST_OWN;
+
 /** What a region's access is in the device model: widest access, and where the region's first byte lies. */
 interface Target {
   readonly region: VfioRegion;
@@ -63,13 +69,15 @@ interface Target {
 export class GvtVfioView implements VfioDevice {
   readonly name: string;
   readonly flags = DeviceFlag.PCI | DeviceFlag.RESET;
-  readonly regionCount = REGION_COUNT;
+  readonly regionCount: number;
   readonly regions: ReadonlyMap<number, VfioRegion>;
   readonly irqs: IrqSet;
   readonly #gvt: Gvt;
   readonly #id: VgpuId;
   readonly #presented: Vgpu;
   readonly #targets: ReadonlyMap<number, Target>;
+  /** Those that are not the guest's. */
+  readonly #own: Regions;
   /** By DRM plane type; empty where nothing can be exported. */
   readonly #copies: ReadonlyMap<number, PlaneCopy>;
   #lastPlane = 0;
@@ -92,7 +100,9 @@ export class GvtVfioView implements VfioDevice {
       { region: region(RegionIndex.BAR2, gvt.gpu.aperture), widest: 8, bar: 2 },
     ];
     this.#targets = new Map(targets.map((target) => [target.region.index, target]));
-    this.regions = new Map(targets.map((target) => [target.region.index, target.region]));
+    this.#own = new Regions(vgpu.display.present ? [this.#edidRegion(vgpu)] : []);
+    this.regions = new Map([...targets.map(({ region }) => [region.index, region] as const), ...this.#own.table]);
+    this.regionCount = REGION_COUNT + this.#own.table.size;
   }
 
   /**
@@ -100,6 +110,7 @@ export class GvtVfioView implements VfioDevice {
    *   vGPU is destroyed; else the status of the device model, whose first refusal ends a longer range
    */
   read(index: number, offset: number, bytes: Uint8Array): Errno {
+    if (index >= REGION_COUNT) return this.#vgpu === undefined ? Errno.ENODEV : this.#own.read(index, offset, bytes);
     const target = this.#targets.get(index);
     const status = checkAccess(target?.region, RegionFlag.READ, offset, bytes.length);
     if (target === undefined || status !== Errno.OK || bytes.length === 0) return status;
@@ -110,6 +121,7 @@ export class GvtVfioView implements VfioDevice {
   }
 
   write(index: number, offset: number, bytes: Uint8Array): Errno {
+    if (index >= REGION_COUNT) return this.#vgpu === undefined ? Errno.ENODEV : this.#own.write(index, offset, bytes);
     const target = this.#targets.get(index);
     const status = checkAccess(target?.region, RegionFlag.WRITE, offset, bytes.length);
     if (target === undefined || status !== Errno.OK || bytes.length === 0) return status;
@@ -167,6 +179,26 @@ export class GvtVfioView implements VfioDevice {
     for (const copy of this.#copies.values()) copy.close();
   }
 
+  /** One block, as kvmgt takes it. A link that comes up brings the monitor of the blob. */
+  #edidRegion(vgpu: Vgpu): PortedRegion {
+    const { display, type } = vgpu;
+    const onLink = (up: boolean, edid: Uint8Array): Errno => {
+      if (up && (edid.length !== EDID_BLOCK || edidFault(edid) !== undefined)) return Errno.EINVAL;
+      if (up && !sameBytes(edid, display.edid)) display.setMonitor(edid.slice());
+      display.hotplug(up);
+      return Errno.OK;
+    };
+    const region: VfioRegion = {
+      index: GVT_EDID_REGION,
+      size: EDID_REGION_SIZE,
+      flags: READ_WRITE,
+      type: { type: RegionType.GFX, subtype: RegionType.GFX_EDID },
+    };
+    const edid = display.edid.slice(0, EDID_BLOCK);
+    const port = new EdidRegion({ maxSize: EDID_BLOCK, ...type.resolution, edid, onLink, isUp: () => display.connected });
+    return { region, port };
+  }
+
   /** 32 bits on the wire, and 0 is no buffer. */
   #newPlane(): number {
     this.#lastPlane = (this.#lastPlane + 1) >>> 0 || 1;
@@ -204,3 +236,5 @@ export class GvtVfioView implements VfioDevice {
     return base === undefined ? Errno.EIO : this.#gvt.emulateMmioWrite(this.#id, Gpa(base + offset), value, size);
   }
 }
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);

@@ -18,8 +18,8 @@ import {
   RegionIndex,
   RegionType,
 } from '../vfio/device.js';
+import { EDID_REGION_SIZE, EdidRegion } from '../vfio/edid-region.js';
 import { DISPI_REGISTERS, DispiRegisters } from './dispi.js';
-import { EDID_MAX_SIZE, EDID_REGION_SIZE, EdidRegion } from './edid-region.js';
 import { BarType, commonFields, PciHeader } from './pci-header.js';
 import { Planes } from './planes.js';
 import { decodeXrgb, memoryRegion, READ_WRITE, SampleDevice } from './sample-device.js';
@@ -34,6 +34,8 @@ export const MBOCHS_EDID_REGION = RegionIndex.FIRST_OWN;
 export const MBOCHS_REGISTERS_SIZE = 0x1000;
 /** Where BAR2 has the dispi registers, 2 bytes each. */
 export const MBOCHS_DISPI = 0x500;
+/** Bytes of the largest EDID: what BAR2 has room for. */
+export const EDID_MAX_SIZE = 0x400;
 const DISPI_END = MBOCHS_DISPI + 2 * DISPI_REGISTERS;
 
 export interface MbochsType {
@@ -112,7 +114,7 @@ export class Mbochs extends SampleDevice {
 
   private constructor(type: MbochsType, memories: DeviceMemories, memory: DeviceMemory, onClose: () => void) {
     const dispi = new DispiRegisters(type.memory);
-    const edid = new EdidRegion(type);
+    const edid = new EdidRegion({ maxSize: EDID_MAX_SIZE, width: type.width, height: type.height });
     super({
       name: `mbochs-${type.name}`,
       attributes: { memory: `${type.memory / MIB} MB` },

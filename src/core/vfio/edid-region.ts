@@ -4,13 +4,12 @@
  *
  * It is the viewer's side, not the guest's: a device reset leaves it.
  */
-import type { RegionPort } from '../vfio/access.js';
-import { Errno, eachAccess } from '../vfio/device.js';
+import type { RegionPort } from './access.js';
+import { Errno, eachAccess } from './device.js';
 
 export const EDID_REGION_SIZE = 0x1000;
 /** Where the blob begins. */
 export const EDID_OFFSET = 0x800;
-export const EDID_MAX_SIZE = 0x400;
 /** VFIO_DEVICE_GFX_LINK_STATE_*. */
 export const LinkState = { UP: 1, DOWN: 2 } as const;
 
@@ -18,22 +17,45 @@ export const LinkState = { UP: 1, DOWN: 2 } as const;
 export const EdidField = { OFFSET: 0, MAX_SIZE: 4, SIZE: 8, MAX_XRES: 12, MAX_YRES: 16, LINK_STATE: 20 } as const;
 const HEADER_SIZE = 24;
 
+export interface EdidRegionParts {
+  /** Bytes of the largest EDID. */
+  readonly maxSize: number;
+  /** The largest resolution, pixels; 0: none. */
+  readonly width: number;
+  readonly height: number;
+  /** Of the monitor that the device has before a viewer comes; it is connected then. */
+  readonly edid?: Uint8Array;
+  /**
+   * What the device does when the viewer sets the link. Anything but OK refuses it, and the state stays.
+   * @param edid what the viewer wrote; not to be kept
+   */
+  readonly onLink?: (up: boolean, edid: Uint8Array) => Errno;
+  /** The link's state where others can change it too. */
+  readonly isUp?: () => boolean;
+}
+
 export class EdidRegion implements RegionPort {
   readonly #header: Uint32Array;
-  readonly #blob = new Uint8Array(EDID_MAX_SIZE);
-  /** What a write of a field answers and stores; fields that are not here are read-only. */
-  readonly #accepts: Readonly<Record<number, (value: number) => boolean>> = {
-    [EdidField.SIZE]: (value) => value <= EDID_MAX_SIZE,
-    [EdidField.LINK_STATE]: (value) => value === LinkState.UP || value === LinkState.DOWN,
+  readonly #blob: Uint8Array;
+  readonly #onLink: EdidRegionParts['onLink'];
+  readonly #isUp: EdidRegionParts['isUp'];
+  /** What a write of a field answers; fields that are not here are read-only. */
+  readonly #accepts: Readonly<Record<number, (value: number) => Errno>> = {
+    [EdidField.SIZE]: (value) => (value <= this.#blob.length ? Errno.OK : Errno.EINVAL),
+    [EdidField.LINK_STATE]: (value) => this.#setLink(value),
   };
 
-  /** @param limit the largest resolution, pixels; 0: none */
-  constructor(limit: { readonly width: number; readonly height: number }) {
-    this.#header = Uint32Array.of(EDID_OFFSET, EDID_MAX_SIZE, 0, limit.width, limit.height, LinkState.DOWN);
+  constructor({ maxSize, width, height, edid = new Uint8Array(), onLink, isUp }: EdidRegionParts) {
+    const state = edid.length > 0 ? LinkState.UP : LinkState.DOWN;
+    this.#header = Uint32Array.of(EDID_OFFSET, maxSize, edid.length, width, height, state);
+    this.#blob = new Uint8Array(maxSize);
+    this.#blob.set(edid);
+    this.#onLink = onLink;
+    this.#isUp = isUp;
   }
 
   get linkUp(): boolean {
-    return this.#header[EdidField.LINK_STATE >>> 2] === LinkState.UP;
+    return this.#isUp?.() ?? this.#header[EdidField.LINK_STATE >>> 2] === LinkState.UP;
   }
 
   /** The blob as the guest sees it: empty while the link is down. Not to be kept. */
@@ -45,10 +67,11 @@ export class EdidRegion implements RegionPort {
   read(offset: number, bytes: Uint8Array): Errno {
     const at = offset - EDID_OFFSET;
     if (at >= 0) {
-      if (at + bytes.length > EDID_MAX_SIZE) return Errno.EINVAL;
+      if (at + bytes.length > this.#blob.length) return Errno.EINVAL;
       bytes.set(this.#blob.subarray(at, at + bytes.length));
       return Errno.OK;
     }
+    this.#header[EdidField.LINK_STATE >>> 2] = this.linkUp ? LinkState.UP : LinkState.DOWN;
     return this.#fields(offset, bytes, (field, i) => {
       const value = this.#header[field >>> 2] as number;
       for (let byte = 0; byte < 4; byte++) bytes[i + byte] = value >>> (8 * byte);
@@ -60,7 +83,7 @@ export class EdidRegion implements RegionPort {
   write(offset: number, bytes: Uint8Array): Errno {
     const at = offset - EDID_OFFSET;
     if (at >= 0) {
-      if (at + bytes.length > EDID_MAX_SIZE) return Errno.EINVAL;
+      if (at + bytes.length > this.#blob.length) return Errno.EINVAL;
       this.#blob.set(bytes, at);
       return Errno.OK;
     }
@@ -69,10 +92,15 @@ export class EdidRegion implements RegionPort {
       if (accepts === undefined) return Errno.EPERM;
       let value = 0;
       for (let byte = 3; byte >= 0; byte--) value = value * 256 + (bytes[i + byte] as number);
-      if (!accepts(value)) return Errno.EINVAL;
-      this.#header[field >>> 2] = value;
-      return Errno.OK;
+      const status = accepts(value);
+      if (status === Errno.OK) this.#header[field >>> 2] = value;
+      return status;
     });
+  }
+
+  #setLink(state: number): Errno {
+    if (state !== LinkState.UP && state !== LinkState.DOWN) return Errno.EINVAL;
+    return this.#onLink?.(state === LinkState.UP, this.#blob.subarray(0, this.#header[EdidField.SIZE >>> 2])) ?? Errno.OK;
   }
 
   /** Whole dwords of the header. */
