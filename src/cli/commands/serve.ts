@@ -2,7 +2,16 @@
 import { resolve } from 'node:path';
 import { MptError } from '../../core/errors.js';
 import { DeviceThread } from '../../device-thread/device-thread.js';
-import type { MonitorReply, MonitorRequest, PictureReply, PictureRequest, ServedDeviceName, ServeInput, ServeNotice, ServeOutput } from '../../jobs/serve.js';
+import type {
+  MonitorReply,
+  MonitorRequest,
+  PictureReply,
+  PictureRequest,
+  ServedDeviceName,
+  ServeInput,
+  ServeNotice,
+  ServeOutput,
+} from '../../jobs/serve.js';
 import { displaySocketPath } from '../display/protocol.js';
 import { DisplaySocketServer } from '../display/socket-server.js';
 import { EXIT } from '../exit-codes.js';

@@ -3,7 +3,15 @@ import { createConnection, type Socket } from 'node:net';
 import { MptError } from '../../core/errors.js';
 import type { Picture } from '../../core/vfio/device.js';
 import { ioError } from '../files.js';
-import { type DisplayRequest, type DisplayUpdate, decodeUpdate, encodeFrame, FrameReader, type MonitorOrder, UPDATE_LIMITS } from './protocol.js';
+import {
+  type DisplayRequest,
+  type DisplayUpdate,
+  decodeUpdate,
+  encodeFrame,
+  FrameReader,
+  type MonitorOrder,
+  UPDATE_LIMITS,
+} from './protocol.js';
 
 /** A server's device thread answers within 100 ms; a large picture on a busy machine takes longer. */
 const ANSWER_LIMIT_MS = 10_000;

@@ -8,7 +8,15 @@ import { MptError } from '../../core/errors.js';
 import type { Picture } from '../../core/vfio/device.js';
 import type { MonitorChange } from '../../core/vfio/edid-user.js';
 import { ioError } from '../files.js';
-import { type DisplayRequest, decodeRequest, encodeFrame, encodeUpdate, FrameReader, type MonitorOrder, REQUEST_LIMITS } from './protocol.js';
+import {
+  type DisplayRequest,
+  decodeRequest,
+  encodeFrame,
+  encodeUpdate,
+  FrameReader,
+  type MonitorOrder,
+  REQUEST_LIMITS,
+} from './protocol.js';
 import { applyUpdate, updateBetween } from './rows.js';
 import { connectTo } from './socket-client.js';
 

@@ -18,7 +18,10 @@ export function changeMonitor(device: VfioDevice, { edid, connected }: MonitorCh
   if (region === undefined) throw new MptError('UNSUPPORTED', `${device.name} has no monitor that could be changed`, { op });
   const write = (offset: number, bytes: Uint8Array): void => {
     if (device.write(region.index, offset, bytes) !== Errno.OK)
-      throw new MptError('INVALID_ARGUMENT', `${device.name} refuses the EDID`, { op, ...(edid === undefined ? {} : { size: edid.length }) });
+      throw new MptError('INVALID_ARGUMENT', `${device.name} refuses the EDID`, {
+        op,
+        ...(edid === undefined ? {} : { size: edid.length }),
+      });
   };
   const link = (state: number): void => write(EdidField.LINK_STATE, dword(state));
   if (edid !== undefined) {
