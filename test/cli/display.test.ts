@@ -1,6 +1,6 @@
 /** `mpt display` as a user runs it, against the display socket of a server in this process. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -9,6 +9,8 @@ import { decode } from 'fast-png';
 import t from 'tap';
 import { displaySocketPath } from '../../src/cli/display/protocol.js';
 import { DisplaySocketServer } from '../../src/cli/display/socket-server.js';
+import { MptError } from '../../src/core/errors.js';
+import { monitorEdid } from '../../src/core/gvt/display/monitors.js';
 import { FakeDisplay } from './fake-display.js';
 import { mpt, mptBeside } from './mpt.js';
 
@@ -70,6 +72,34 @@ t.test('--listen serves the page until a signal', async (t) => {
   });
   t.match(JSON.parse(json.stdout), { url: /^http:\/\/127\.0\.0\.1:\d+\/$/ });
   t.equal(json.code, 0);
+});
+
+t.test('--edid, --plug and --unplug change the monitor', async (t) => {
+  const edid = monitorEdid({ width: 1920, height: 1200 });
+  const file = join(folder, 'monitor.edid');
+  writeFileSync(file, edid);
+  for (const [args, says, change] of [
+    [['--unplug'], 'the monitor is unplugged\n', { connected: false }],
+    [['--plug'], 'the monitor is connected\n', { connected: true }],
+    [['--edid', file], 'another monitor is connected\n', { connected: true, edid: Buffer.from(edid) }],
+  ] as const) {
+    const { code, stdout, stderr } = await mptBeside(['display', socket, ...args]);
+    t.same([code, stdout, stderr], [0, says, '']);
+    t.same(display.changes.pop(), change);
+  }
+  const json = await mptBeside(['display', socket, '--edid', file, '--json']);
+  t.same(JSON.parse(json.stdout), { connected: true, edid: true });
+  display.changes.length = 0;
+  writeFileSync(file, edid.subarray(1));
+  const bad = await mptBeside(['display', socket, '--edid', file]);
+  t.equal(bad.code, 2);
+  t.match(bad.stderr, /INVALID_ARGUMENT: set_edid: this is no EDID: it has 127 bytes/);
+  t.equal((await mptBeside(['display', socket, '--edid', join(folder, 'none')])).code, 2);
+  t.same(display.changes, [], 'the server is not asked');
+  display.failure = new MptError('UNSUPPORTED', 'it has no monitor', { op: 'set_edid' });
+  const refused = await mptBeside(['display', socket, '--plug']);
+  display.failure = undefined;
+  t.match(refused.stderr, /UNSUPPORTED: set_edid: it has no monitor/);
 });
 
 t.test('what cannot be done', async (t) => {

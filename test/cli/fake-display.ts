@@ -1,6 +1,7 @@
 /** A display whose picture a test changes, and a clock-free way to wait for what others see of it. */
 import type { PictureSource } from '../../src/cli/display/socket-server.js';
 import type { Picture } from '../../src/core/vfio/device.js';
+import type { MonitorChange } from '../../src/core/vfio/edid-user.js';
 
 export class FakeDisplay implements PictureSource {
   #picture: Picture | undefined;
@@ -36,6 +37,14 @@ export class FakeDisplay implements PictureSource {
 
   get now(): Picture | undefined {
     return this.#picture;
+  }
+
+  /** What its monitor was told. */
+  readonly changes: MonitorChange[] = [];
+
+  async changeMonitor(change: MonitorChange): Promise<void> {
+    if (this.failure !== undefined) throw this.failure;
+    this.changes.push(change);
   }
 
   async picture(): Promise<Picture | undefined> {

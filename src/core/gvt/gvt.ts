@@ -13,6 +13,7 @@ import type { MptBackend } from '../mpt-backend.js';
 import { checkGpuSize, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-info.js';
 import type { Display } from './display/display.js';
 import { checkedEdid } from './display/edid.js';
+import { OpRegionPages } from './display/opregion-pages.js';
 import { ResourcePool } from './resources.js';
 import type { FailsafeReason } from './roles.js';
 import { findType, typesOf, type VgpuType } from './types.js';
@@ -61,6 +62,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   readonly #byId: (Vgpu | undefined)[] = [undefined];
   #vgpus: Vgpu[] = [];
   readonly #views = new Map<VgpuId, GvtVfioView>();
+  readonly #opregions = new Map<VgpuId, OpRegionPages>();
   /** vGPU that the next slice begins with. */
   #turn = 0;
   #defects = 0;
@@ -116,9 +118,11 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     const resources = this.#pool.take(type);
     const { id } = resources;
     let handle: MptVgpuOps | undefined;
+    let opregion: OpRegionPages | undefined;
     let vgpu: Vgpu;
     try {
       handle = this.backend.attachVgpu({ id, vmId, bdf });
+      if (display) opregion = OpRegionPages.offer(this.backend, handle);
       const { now = monotonic, onGuestError } = this.#options;
       vgpu = new Vgpu({
         type,
@@ -127,6 +131,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         handle,
         capabilities: this.backend.capabilities,
         display,
+        opregion,
         now,
         ...(onGuestError === undefined ? {} : { tell: (what: string) => this.#guarded(() => onGuestError(id, what)) }),
         onFailsafe: (failed, reason) => this.#guarded(() => this.emit('failsafe', failed, reason)),
@@ -138,9 +143,11 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     } catch (error) {
       this.#forget(id);
       if (handle !== undefined) detach(handle);
+      opregion?.release();
       this.#pool.release(resources);
       throw error;
     }
+    if (opregion !== undefined) this.#opregions.set(id, opregion);
     this.emit('created', vgpu);
     return vgpu;
   }
@@ -189,7 +196,8 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     // The id goes first: later steps must not find the vGPU any more.
     this.#forget(vgpu.id);
     vgpu.release();
-    const failure = detach(vgpu.handle);
+    let failure = detach(vgpu.handle);
+    failure = this.#releaseOpRegion(vgpu.id) ?? failure;
     vgpu.ggtt.dropPages();
     this.#pool.release(vgpu.resources);
     this.emit('destroyed', vgpu);
@@ -348,6 +356,18 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
 
   #require(vgpu: Vgpu, op: string): void {
     if (this.#byId[vgpu.id] !== vgpu) throw new MptError('DETACHED', `vGPU ${vgpu.id} was destroyed`, { op });
+  }
+
+  /** @returns what it failed with */
+  #releaseOpRegion(id: VgpuId): unknown {
+    const opregion = this.#opregions.get(id);
+    this.#opregions.delete(id);
+    try {
+      opregion?.release();
+      return undefined;
+    } catch (error) {
+      return error;
+    }
   }
 
   #displayOf(vgpu: Vgpu, op: string): Display {

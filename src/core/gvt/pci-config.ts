@@ -67,7 +67,7 @@ const FIELDS: readonly Field[] = [
   { name: 'MSI control', offset: CFG.MSI + 2, bytes: 2, writable: 0x0071 },
   { name: 'MSI address', offset: CFG.MSI + 4, bytes: 4, writable: 0xffff_fffc },
   { name: 'MSI data', offset: CFG.MSI + 8, bytes: 2, writable: 0xffff },
-  // Without set_opregion there is no OpRegion.
+  // Only written where there is an OpRegion: see below.
   { name: 'ASLS', offset: CFG.ASLS, bytes: 4 },
 ];
 
@@ -94,6 +94,7 @@ export class PciConfig implements MsiCapability {
   readonly bars: Bars;
   readonly #bytes = new Uint8Array(CONFIG_SIZE);
   readonly #gmch: number;
+  readonly #onAsls: ((address: number) => void) | undefined;
 
   constructor(parts: {
     readonly gpu: GpuSize;
@@ -101,7 +102,10 @@ export class PciConfig implements MsiCapability {
     /** Absent where the transport delivers BAR accesses by itself. */
     readonly traps: TrapRegistry | undefined;
     readonly log: GuestErrorLog;
+    /** Told where the guest's firmware puts the OpRegion. Absent: there is none, and ASLS reads 0. */
+    readonly onAsls?: (address: number) => void;
   }) {
+    this.#onAsls = parts.onAsls;
     this.bars = new Bars(parts);
     this.#gmch = GMCH_GGTT_SIZE.get(parts.gpu.ggtt) as number;
     this.#load();
@@ -143,15 +147,26 @@ export class PciConfig implements MsiCapability {
       this.bars.write((offset - CFG.BAR0) >>> 2, data);
       return Status.OK;
     }
+    if (offset === CFG.ASLS) {
+      this.#writeAsls(data);
+      return Status.OK;
+    }
     for (let i = 0; i < size; i++) this.#writeByte(offset + i, (data >>> (8 * i)) & 0xff);
     if (offset <= CFG.COMMAND && offset + size > CFG.COMMAND) this.bars.setDecoding((this.#word(CFG.COMMAND) & COMMAND_MEMORY) !== 0);
     return Status.OK;
   }
 
-  /** Back to power-on: BARs unmapped, MSI off. */
+  /** Back to power-on: BARs unmapped, MSI off, no OpRegion. */
   reset(): void {
     this.bars.reset();
+    if (this.#onAsls !== undefined && (this.#word(CFG.ASLS) | this.#word(CFG.ASLS + 2)) !== 0) this.#onAsls(0);
     this.#load();
+  }
+
+  #writeAsls(address: number): void {
+    if (this.#onAsls === undefined) return;
+    for (let i = 0; i < 4; i++) this.#bytes[CFG.ASLS + i] = address >>> (8 * i);
+    this.#onAsls(address);
   }
 
   #load(): void {

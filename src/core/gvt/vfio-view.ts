@@ -7,7 +7,7 @@
  */
 import { Gpa, type VgpuId } from '../addresses.js';
 import type { DeviceMemories } from '../device-memory.js';
-import { checkAccess, type PortedRegion, Regions } from '../vfio/access.js';
+import { checkAccess, MemoryPort, type PortedRegion, Regions } from '../vfio/access.js';
 import {
   accessSize,
   checkPlaneQuery,
@@ -30,8 +30,9 @@ import {
 } from '../vfio/device.js';
 import { EDID_REGION_SIZE, EdidRegion } from '../vfio/edid-region.js';
 import { IrqSet } from '../vfio/irqs.js';
-import { BAR0_SIZE } from './device-info.js';
+import { BAR0_SIZE, PCI_IDENTITY } from './device-info.js';
 import { EDID_BLOCK, edidFault } from './display/edid.js';
+import { buildOpRegion, OPREGION_SIZE } from './display/opregion.js';
 import { PlaneCopy } from './display/plane-copy.js';
 import type { Gvt } from './gvt.js';
 import { CONFIG_SIZE } from './pci-config.js';
@@ -56,7 +57,8 @@ export interface VfioViewOptions {
 }
 
 /** Regions of the device's own: there with a display. */
-export const GVT_EDID_REGION = RegionIndex.FIRST_OWN;
+export const GVT_OPREGION = RegionIndex.FIRST_OWN;
+export const GVT_EDID_REGION = RegionIndex.FIRST_OWN + 1;
 
 /** What a region's access is in the device model: widest access, and where the region's first byte lies. */
 interface Target {
@@ -100,7 +102,7 @@ export class GvtVfioView implements VfioDevice {
       { region: region(RegionIndex.BAR2, gvt.gpu.aperture), widest: 8, bar: 2 },
     ];
     this.#targets = new Map(targets.map((target) => [target.region.index, target]));
-    this.#own = new Regions(vgpu.display.present ? [this.#edidRegion(vgpu)] : []);
+    this.#own = new Regions(vgpu.display.present ? [opRegion(), this.#edidRegion(vgpu)] : []);
     this.regions = new Map([...targets.map(({ region }) => [region.index, region] as const), ...this.#own.table]);
     this.regionCount = REGION_COUNT + this.#own.table.size;
   }
@@ -238,3 +240,14 @@ export class GvtVfioView implements VfioDevice {
 }
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);
+
+/** Read-only; whoever starts the guest copies it into the guest's memory and tells its place in ASLS. */
+const opRegion = (): PortedRegion => ({
+  region: {
+    index: GVT_OPREGION,
+    size: OPREGION_SIZE,
+    flags: RegionFlag.READ,
+    type: { type: RegionType.PCI_VENDOR + PCI_IDENTITY.vendor, subtype: RegionType.INTEL_OPREGION },
+  },
+  port: new MemoryPort(buildOpRegion()),
+});

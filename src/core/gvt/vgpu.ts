@@ -8,6 +8,7 @@ import { composePicture } from './display/compose.js';
 import { decodeCursorPlane } from './display/cursor-plane.js';
 import { Display } from './display/display.js';
 import { monitorEdid } from './display/monitors.js';
+import type { OpRegionPages } from './display/opregion-pages.js';
 import { PIPES } from './display/pipes.js';
 import type { Plane } from './display/plane.js';
 import { decodePrimaryPlane } from './display/primary-plane.js';
@@ -37,6 +38,8 @@ export interface VgpuParts {
   readonly capabilities: Capabilities;
   /** False: fused off, and no monitor. */
   readonly display: boolean;
+  /** Where the backend takes one. */
+  readonly opregion: OpRegionPages | undefined;
   /** Nanoseconds, never going back. */
   readonly now: () => number;
   /** Guest mistakes that pass the rate limit. */
@@ -83,7 +86,10 @@ export class Vgpu implements RegisterContext {
     this.#onDisplayReady = parts.onDisplayReady;
     const log = new GuestErrors(statistics, parts.now, parts.tell);
     this.log = log;
-    this.config = new PciConfig({ gpu, aperture, traps: capabilities.setTrapArea ? handle : undefined, log });
+    // Where the guest sees a VFIO device, the OpRegion is a region of that.
+    const offered = parts.opregion !== undefined || (parts.display && capabilities.barAccess);
+    const onAsls = offered ? { onAsls: (address: number) => parts.opregion?.moveTo(address, log) } : {};
+    this.config = new PciConfig({ gpu, aperture, traps: capabilities.setTrapArea ? handle : undefined, log, ...onAsls });
     this.registers = new RegisterFile(broadwellRegisters(), this);
     this.ggtt = new Ggtt({ aperture, hidden, dma: handle, frames: capabilities.isValidGfn ? handle : undefined, log });
     this.interrupts = new Interrupts({ registers: this.registers, msi: this.config, sender: handle, statistics, log });

@@ -41,7 +41,7 @@ export const RegionFlag = { READ: 1, WRITE: 2, MMAP: 4, CAPS: 8 } as const;
 export const IrqFlag = { EVENTFD: 1, MASKABLE: 2, AUTOMASKED: 4, NORESIZE: 8 } as const;
 
 /** VFIO_REGION_TYPE_* and subtypes of device-specific regions. */
-export const RegionType = { GFX: 1, GFX_EDID: 1, PCI_VENDOR: 0x8000_0000 } as const;
+export const RegionType = { GFX: 1, GFX_EDID: 1, PCI_VENDOR: 0x8000_0000, INTEL_OPREGION: 1 } as const;
 
 /** Memory behind a region that a client may map: a file, shared. */
 export interface RegionFile {
