@@ -8,7 +8,7 @@ import { monitorEdid } from '../../../src/core/gvt/display/monitors.js';
 import { fontOf, readText } from '../font.js';
 import { i915Complaint } from '../i915-complaint.js';
 import { findDevice, type Job, type Lab, LINE_LIMIT_S, mustEqual, quoted } from '../job.js';
-import { mustShow } from '../picture.js';
+import { mustShow, patternPixel } from '../picture.js';
 import { smptePixel } from '../smpte.js';
 import { drmTests } from '../trees.js';
 
@@ -53,6 +53,7 @@ for connector in /sys/class/drm/card0-*; do echo "connector $(basename $connecto
 echo 'connectors done'
 console-text ${LINES.map(quoted).join(' ')} || exit
 read answer
+kms-planes || exit
 ${SET_MODES}
 echo unplug
 await disconnected
@@ -63,8 +64,19 @@ echo "modes $(echo $(cat /sys/class/drm/${CONNECTOR}/modes))"
 ${SET_MODES}
 `;
 
+/** What kms-planes draws, with its cursor at `left`, `top`. */
+const planes =
+  (left: number, top: number) =>
+  (x: number, y: number): number => {
+    const [cursorX, cursorY] = [x - left, y - top];
+    // The first eight columns of the cursor are clear.
+    if (cursorX >= 8 && cursorX < 64 && cursorY >= 0 && cursorY < 64) return patternPixel(4000 + cursorX, cursorY);
+    if (x >= 100 && x < 300 && y >= 200 && y < 300) return patternPixel(2000 + x - 100, y - 200);
+    return patternPixel(x, y);
+  };
+
 async function run(lab: Lab): Promise<void> {
-  const programs = await lab.programs('console-text');
+  const programs = await lab.programs('console-text', 'kms-planes');
   const edid = join(lab.out, 'large.edid');
   writeFileSync(edid, monitorEdid(SIZE_LARGE));
   const guestOptions = { modules: ['i915'], programs, packaged: await drmTests(), script: SCRIPT };
@@ -92,6 +104,18 @@ async function run(lab: Lab): Promise<void> {
       }),
     );
     guest.answer('go on');
+
+    const [, width, height] = await guest.line(/^drawn (\d+) (\d+)$/, LINE_LIMIT_S);
+    const size = { width: Number(width), height: Number(height) };
+    await lab.check('an X-tiled primary plane, a sprite and a cursor are in the picture, pixel for pixel', () =>
+      server.shows(join(lab.out, 'planes.png'), (picture) => mustShow(picture, size, planes(700, 500))),
+    );
+    guest.answer('move');
+    await guest.line(/^moved$/, LINE_LIMIT_S);
+    await lab.check('the cursor moves, half off the screen', () =>
+      server.shows(join(lab.out, 'moved.png'), (picture) => mustShow(picture, size, planes(-20, -30))),
+    );
+    guest.answer('done');
 
     /** Looks at each mode that the guest sets. */
     const modes = async (wanted: readonly string[]): Promise<void> => {
