@@ -27,8 +27,9 @@ export type StreamEnd =
 
 export class MessageStream {
   readonly transport: Transport;
-  /** The input buffer. */
+  /** The input buffer, for fields and for data. */
   readonly view: DataView;
+  readonly bytes: Uint8Array;
   /** The output buffer. */
   readonly out: DataView;
   readonly outBytes: Uint8Array;
@@ -61,6 +62,7 @@ export class MessageStream {
     this.transport = transport;
     const { input, output } = transport;
     this.view = new DataView(input.buffer, input.byteOffset, input.length);
+    this.bytes = input;
     this.out = new DataView(output.buffer, output.byteOffset, output.length);
     this.outBytes = output;
   }
@@ -68,11 +70,6 @@ export class MessageStream {
   /** Why nothing more will come; undefined while the connection stands. */
   get end(): StreamEnd | undefined {
     return this.#end;
-  }
-
-  /** Input bytes, for data of the current message. */
-  get bytes(): Uint8Array {
-    return this.transport.input;
   }
 
   /**
