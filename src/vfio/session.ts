@@ -64,6 +64,9 @@ export class Session implements MessageMemory {
   readonly #replyViews = new Map<number, Uint8Array>();
   /** Room for the data of a guest's write, by length. */
   readonly #small = Array.from({ length: SMALL + 1 }, (_, length) => new Uint8Array(length));
+  /** The last larger data of a write, and where it lies. */
+  #large: Uint8Array = new Uint8Array(0);
+  #largeAt = 0;
   /** The device's regions by index. */
   readonly #regions: readonly (VfioRegion | undefined)[];
   #state: number = State.NEW;
@@ -366,7 +369,14 @@ export class Session implements MessageMemory {
   /** The bytes that a message writes. A guest's access is copied to a place that has views already: a new view would cost more. */
   #written(at: number, count: number): Uint8Array {
     const { bytes } = this.stream;
-    if (count > SMALL) return bytes.subarray(at, at + count);
+    if (count > SMALL) {
+      // A message that comes alone begins where the one before it began.
+      if (at !== this.#largeAt || count !== this.#large.length) {
+        this.#large = bytes.subarray(at, at + count);
+        this.#largeAt = at;
+      }
+      return this.#large;
+    }
     const small = this.#small[count] as Uint8Array;
     for (let i = 0; i < count; i++) small[i] = bytes[at + i] as number;
     return small;
