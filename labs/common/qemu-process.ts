@@ -7,7 +7,9 @@ import type { Qemu } from './packaged-qemu.js';
 export interface End {
   readonly status: number | null;
   readonly signal: NodeJS.Signals | null;
-  /** The last that it said on stderr. */
+  /** What it said on stderr. */
+  readonly stderr: string;
+  /** The last of that which says something. */
   readonly complaint: string;
 }
 
@@ -28,12 +30,12 @@ export function startQemu(qemu: Qemu, args: readonly string[], stdio: readonly (
   });
   const stderr = collected(child.stderr);
   const ended = new Promise<End>((resolve) => {
-    child.once('error', ({ message }) => resolve({ status: 1, signal: null, complaint: message }));
+    child.once('error', ({ message }) => resolve({ status: 1, signal: null, stderr: '', complaint: message }));
     child.once('close', (status, signal) => {
       const lines = stderr()
         .split('\n')
         .filter((line) => line !== '' && !line.includes("TCG doesn't support requested feature"));
-      resolve({ status, signal, complaint: lastLine(lines.join('\n')) });
+      resolve({ status, signal, stderr: stderr(), complaint: lastLine(lines.join('\n')) });
     });
   });
   return { child, kill: () => kill(child), ended };

@@ -16,7 +16,7 @@ export interface GuestOptions extends GuestFiles {
   readonly append?: string;
   /** Added to those of the machine. */
   readonly machine?: readonly string[];
-  /** Folder for `console.log`, `control.log` and `qemu.txt`. */
+  /** Folder for `console.log`, `control.log`, `qemu.log` and `qemu.txt`. */
   readonly out: string;
   readonly timeoutS: number;
   readonly tell: Tell;
@@ -198,6 +198,7 @@ export class Guest {
 
   #end(qemu: End): string | undefined {
     this.#control.end();
+    writeFileSync(join(this.#options.out, 'qemu.log'), qemu.stderr);
     const known = { exit: this.#exit, said: this.#said, late: this.#late, server: this.#server };
     const failure = failureOf({ console: this.console, qemu, ...defined(known) });
     this.#onlyJobFailed = failureOf({ console: this.console, qemu, ...defined(known), exit: 0 }) === undefined;

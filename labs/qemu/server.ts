@@ -27,6 +27,7 @@ export class DeviceServer {
   readonly #checkout: string;
   readonly #child: ChildProcess;
   readonly #name: string;
+  readonly #complaints: string[] = [];
   readonly #stderr: () => string;
   #devices: readonly string[] = [];
   #status: number | NodeJS.Signals | undefined;
@@ -40,6 +41,10 @@ export class DeviceServer {
     this.#child = start(process.execPath, args, { cwd: checkout, stdio: ['ignore', 'pipe', 'pipe'] });
     const log = createWriteStream(join(out, 'server.log'));
     for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on('data', (bytes: Buffer) => log.write(bytes));
+    const complaints = byLine((line) => {
+      if (line.startsWith('{"type":"complaint"')) this.#complaints.push(line);
+    });
+    this.#child.stdout?.on('data', complaints);
     this.#stderr = collected(this.#child.stderr);
     this.ended = new Promise((resolve) => {
       this.#child.once('error', ({ message }) => resolve(`${this.#name} did not start: ${message}`));
@@ -98,6 +103,12 @@ export class DeviceServer {
         if (performance.now() > end) throw error;
       }
     }
+  }
+
+  /** @throws Error with the first thing that it complained of: the guests here do nothing wrong, nor does QEMU */
+  mustBeContent(): void {
+    const [first] = this.#complaints;
+    if (first !== undefined) throw new Error(`${this.#complaints.length} complaints, the first ${first}`);
   }
 
   /** Asks it to end by SIGTERM. @throws Error when it does not end by itself with 0, or leaves its socket */

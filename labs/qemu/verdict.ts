@@ -44,6 +44,8 @@ export function failureOf({ console, qemu, exit, said, late, server }: Ending): 
   if (late !== undefined) return `the guest did not end within ${late} s`;
   if (qemu.signal !== null) return `QEMU was killed by ${qemu.signal}`;
   if (qemu.status !== 0) return `QEMU ended with ${qemu.status}: ${qemu.complaint || 'it said nothing'}`;
+  const refused = qemu.stderr.split('\n').find((line) => /\bvfio/i.test(line) && !/\bwarning: /.test(line));
+  if (refused !== undefined) return `QEMU: ${refused.trim()}`;
   if (exit === undefined) return console.includes('Run /init') ? 'the guest ended before its job did' : 'the guest did not come up';
   if (exit !== 0) return `the job ended with ${exit}${said === undefined ? '' : `: ${said}`}`;
   return undefined;

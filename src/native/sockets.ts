@@ -93,7 +93,9 @@ export function unixAddress(path: string): Uint8Array | undefined {
 
 /** Limits how long a blocking receive waits; 0 means for ever. */
 export function setReceiveTimeout(calls: SocketCalls, fd: number, ms: number): number {
-  const timeval = new Uint8Array(new BigInt64Array([BigInt(Math.floor(ms / 1000)), BigInt(Math.round((ms % 1000) * 1000))]).buffer);
+  // Up, never down: what is left of a deadline is no 0.
+  const us = Math.ceil(ms * 1000);
+  const timeval = new Uint8Array(new BigInt64Array([BigInt(Math.floor(us / 1e6)), BigInt(us % 1e6)]).buffer);
   return calls.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeval);
 }
 
@@ -117,6 +119,8 @@ const CMSG_DATA = 16;
 export class MessageBuffer {
   /** The data. */
   readonly bytes: Uint8Array;
+  /** The last receive lost descriptors: more came than there is room for, or than this process may have (MSG_CTRUNC). */
+  lostFds = false;
   readonly #calls: SocketCalls;
   readonly #mapping: OwnedMapping;
   readonly #header: DataView;
@@ -151,6 +155,7 @@ export class MessageBuffer {
     this.#aim(start, end);
     this.#header.setUint32(40, this.#controlLength, true);
     const got = this.#calls.recvmsg(fd, this.#message, flags | MSG.CMSG_CLOEXEC);
+    this.lostFds = got > 0 && (this.#header.getUint32(48, true) & MSG.CTRUNC) !== 0;
     if (got >= 0 && this.#header.getUint32(40, true) >= CMSG_DATA) this.#takeFds(fds);
     return got;
   }

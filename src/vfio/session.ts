@@ -33,8 +33,11 @@ export interface SessionOptions {
 
 /** Messages that are answered in one go before the caller gets its turn. */
 const MESSAGES_PER_TURN = 256;
-/** How long the client may take to answer a request of ours; its own limit for ours is 5 s. */
-const REQUEST_DEADLINE_MS = 2000;
+/**
+ * How long the client may take to answer a request of ours: less than its own limit for ours, 5 s, and less than after what a thread
+ * that is to stop is ended by force.
+ */
+const REQUEST_DEADLINE_MS = 1500;
 /** Ids of our requests: those of the client count in a space of their own, but a log reads better with both apart. */
 const FIRST_REQUEST_ID = 0x8000;
 const REQUEST_BODY = REQUEST_AT + HEADER_SIZE;
@@ -184,14 +187,10 @@ export class Session implements MessageMemory {
   /** DMA_READ: copies client memory that has no file. */
   dmaRead(address: number, target: Uint8Array): boolean {
     return this.#eachTransfer(target.length, (done, n) => {
-      const { out, view, bytes } = this.stream;
+      const { out } = this.stream;
       setU64(out, REQUEST_BODY, address + done);
       setU64(out, REQUEST_BODY + 8, n);
-      const at = this.#request(Command.DMA_READ, BODY.DMA_ACCESS, n);
-      if (at === undefined || u64(view, at + HEADER_SIZE + 8) !== n) return false;
-      const data = at + HEADER_SIZE + BODY.DMA_ACCESS;
-      target.set(bytes.subarray(data, data + n), done);
-      return true;
+      return this.#request(Command.DMA_READ, BODY.DMA_ACCESS, target.subarray(done, done + n));
     });
   }
 
@@ -202,7 +201,7 @@ export class Session implements MessageMemory {
       setU64(out, REQUEST_BODY, address + done);
       setU64(out, REQUEST_BODY + 8, n);
       outBytes.set(source.subarray(done, done + n), REQUEST_BODY + BODY.DMA_ACCESS);
-      return this.#request(Command.DMA_WRITE, BODY.DMA_ACCESS + n, 0) !== undefined;
+      return this.#request(Command.DMA_WRITE, BODY.DMA_ACCESS + n);
     });
   }
 
@@ -237,21 +236,29 @@ export class Session implements MessageMemory {
 
   /**
    * Sends a request and waits for its reply; what the client asks meanwhile is kept for later.
-   * @returns where the reply lies in the input, or undefined: refused, late, too short, or the client is gone
+   * @param target where the reply's data goes, which must have that length. Without one the reply may be a bare header, as QEMU's to
+   *   DMA_WRITE is
+   * @returns false: refused, late, too short, or the client is gone
    */
-  #request(command: Command, bodyLength: number, dataLength: number): number | undefined {
+  #request(command: Command, bodyLength: number, target?: Uint8Array): boolean {
     const { stream } = this;
     const id = this.#nextRequestId();
-    if (!stream.send(REQUEST_AT, id, command, bodyLength, HeaderFlag.COMMAND, 0)) return undefined;
+    if (!stream.send(REQUEST_AT, id, command, bodyLength, HeaderFlag.COMMAND, 0)) return false;
     const at = stream.lookAhead(id, performance.now() + REQUEST_DEADLINE_MS);
     if (at === undefined) {
       // Without this a reply that comes later would be taken for another's.
       stream.fail('a request was not answered in time');
-      return undefined;
+      return false;
     }
-    const failed = (stream.view.getUint32(at + 8, true) & HeaderFlag.ERROR) !== 0;
-    const length = stream.view.getUint32(at + 4, true) - HEADER_SIZE;
-    return failed || length < BODY.DMA_ACCESS + dataLength ? undefined : at;
+    const { view, bytes } = stream;
+    let answered = view.getUint16(at + 2, true) === command && (view.getUint32(at + 8, true) & HeaderFlag.ERROR) === 0;
+    if (answered && target !== undefined) {
+      const data = at + HEADER_SIZE + BODY.DMA_ACCESS;
+      answered = view.getUint32(at + 4, true) === data - at + target.length && u64(view, at + HEADER_SIZE + 8) === target.length;
+      if (answered) target.set(bytes.subarray(data, data + target.length));
+    }
+    stream.removeAhead(at);
+    return answered;
   }
 
   // --- messages of the client ---------------------------------------------------------------------------------------
@@ -323,8 +330,8 @@ export class Session implements MessageMemory {
 
   /** Takes offset, region and count of the current message and checks them. @returns the count, or -1 when it was refused */
   #accessFields(flag: number): number {
-    const { view, body, bodyLength, fds } = this.stream;
-    if (this.#state === State.READY && bodyLength >= BODY.REGION_ACCESS && fds.length === 0) {
+    const { view, body, bodyLength, fds, surplusFds } = this.stream;
+    if (this.#state === State.READY && bodyLength >= BODY.REGION_ACCESS && fds.length === 0 && !surplusFds) {
       const count = view.getUint32(body + 12, true);
       const fault = this.#setAccess(u64(view, body), view.getUint32(body + 8, true), count, flag);
       if (fault === 0 && count <= LIMITS.maxDataXferSize) return count;
@@ -335,8 +342,8 @@ export class Session implements MessageMemory {
 
   /** Refuses the current message, an access. @param why what is wrong when the message as such is not */
   #refuseAccess(why: string): void {
-    const { view, body, bodyLength, fds } = this.stream;
-    if (this.#state === State.NEW || bodyLength < BODY.REGION_ACCESS || fds.length > 0) {
+    const { view, body, bodyLength, fds, surplusFds } = this.stream;
+    if (this.#state === State.NEW || bodyLength < BODY.REGION_ACCESS || fds.length > 0 || surplusFds) {
       this.#refuse(E.INVAL, 'an access before VERSION, too short or with descriptors');
       if (this.#state === State.NEW) this.stream.fail('the first message is not VERSION');
       return;
@@ -386,8 +393,9 @@ export class Session implements MessageMemory {
     const { stream } = this;
     const count = stream.bodyLength < BODY.WRITE_MULTI ? 0 : u64(stream.view, stream.body);
     const complete = stream.bodyLength === BODY.WRITE_MULTI + count * MULTI_ENTRY;
-    if (this.#state === State.NEW || count === 0 || count > MULTI_MAX || !complete || stream.fds.length > 0) {
+    if (this.#state === State.NEW || count === 0 || count > MULTI_MAX || !complete || stream.fds.length > 0 || stream.surplusFds) {
       this.#refuse(E.INVAL, `REGION_WRITE_MULTI with ${count} entries in ${stream.bodyLength} bytes`);
+      if (this.#state === State.NEW) stream.fail('the first message is not VERSION');
       return false;
     }
     this.#multiCount = count;

@@ -3,6 +3,7 @@ import t from 'tap';
 import { Bdf, DmaAddress, GFN_LIMIT, Gfn, GPA_LIMIT, Gpa, Hva, Mfn, PAGE_SIZE, VgpuId, VmId } from '../../src/core/addresses.js';
 import { NULL_GVT_OPS, Status } from '../../src/core/gvt-ops.js';
 import { IoKind } from '../../src/core/io-request.js';
+import { msiFault } from '../../src/core/mpt-checks.js';
 import type { HandleLimits } from '../../src/core/mpt-handle.js';
 import { refused } from './expect.js';
 import { EVERYTHING, FakeBackend, type FakeHandle, hostPages, requestOf } from './fake-backend.js';
@@ -318,4 +319,12 @@ t.test('an access is routed to the vGPU that owns it', async (t) => {
   const unknown = requestOf({ vgpu: VgpuId(5) });
   backend.route(VmId(9), unknown);
   t.equal(unknown.vgpu, 0);
+});
+
+t.test('an MSI in remappable format has no vector to check', (t) => {
+  t.equal(msiFault(0xfee0_0218, 0), undefined);
+  t.match(msiFault(0xfee0_0208, 0), { what: /vector 0 is reserved/ }, 'not in that format');
+  t.match(msiFault(0xfed0_0218, 0), { what: /address/ });
+  t.match(msiFault(0xfee0_0218, 0x1_0000), { what: /16 bits/ });
+  t.end();
 });

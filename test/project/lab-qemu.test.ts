@@ -43,8 +43,10 @@ t.test('modules: depends= is read from the module itself', (t) => {
 });
 
 t.test('verdict: each thing that must not happen fails the boot, with its reason', (t) => {
-  const good = { console: '[    2.2] Run /init as init process\n', qemu: { status: 0, signal: null, complaint: '' }, exit: 0 };
+  const good = { console: '[    2.2] Run /init as init process\n', qemu: { status: 0, signal: null, stderr: '', complaint: '' }, exit: 0 };
   t.equal(failureOf(good), undefined);
+  const warned = 'qemu: warning: vfio /tmp/x: Could not enable error recovery for the device\n';
+  t.equal(failureOf({ ...good, qemu: { ...good.qemu, stderr: warned } }), undefined, 'a warning is no failure');
   const { exit: _, ...unknown } = good;
   const rows: [Parameters<typeof failureOf>[0], string][] = [
     [{ ...good, exit: 3 }, 'the job ended with 3'],
@@ -52,8 +54,12 @@ t.test('verdict: each thing that must not happen fails the boot, with its reason
     [unknown, 'the guest ended before its job did'],
     [{ ...unknown, console: '' }, 'the guest did not come up'],
     [{ ...good, late: 60 }, 'the guest did not end within 60 s'],
-    [{ ...good, qemu: { status: 1, signal: null, complaint: 'no such device' } }, 'QEMU ended with 1: no such device'],
-    [{ ...good, qemu: { status: null, signal: 'SIGSEGV', complaint: '' } }, 'QEMU was killed by SIGSEGV'],
+    [{ ...good, qemu: { status: 1, signal: null, stderr: '', complaint: 'no such device' } }, 'QEMU ended with 1: no such device'],
+    [{ ...good, qemu: { status: null, signal: 'SIGSEGV', stderr: '', complaint: '' } }, 'QEMU was killed by SIGSEGV'],
+    [
+      { ...good, qemu: { ...good.qemu, stderr: 'x\nqemu: vfio_container_dma_map(1) = -17\n' } },
+      'QEMU: qemu: vfio_container_dma_map(1) = -17',
+    ],
     [{ ...good, server: 'mpt serve ended with 1: x' }, 'mpt serve ended with 1: x'],
     [{ ...good, console: `${good.console}[    3.0] Oops: 0002 [#1]\r\n` }, "the guest's kernel: Oops: 0002 [#1]"],
   ];

@@ -157,8 +157,11 @@ static void submit(void)
 	write32(BCS_ELSP, gpu_address(CONTEXT) | 1u << 8 | 1u << 3 | 1);
 }
 
-/* Sleeps until an MSI comes, acknowledges it, and again until the fence has its value. Returns how many came. */
-static unsigned long wait_for_fence(int msi, uint32_t *events)
+/*
+ * Sleeps until an MSI comes, acknowledges its events, and again until the user interrupt was among them: by then the fence has been
+ * written. Returns how many MSIs came.
+ */
+static unsigned long wait_for_user_interrupt(int msi, uint32_t *events)
 {
 	unsigned long count = 0;
 
@@ -178,7 +181,7 @@ static unsigned long wait_for_fence(int msi, uint32_t *events)
 		uint32_t pending = read32(GT0_IIR);
 		*events |= pending;
 		write32(GT0_IIR, pending);
-	} while (*page_at(FENCE) != SEQNO);
+	} while (!(*events & BCS_USER_INTERRUPT));
 	return count;
 }
 
@@ -241,7 +244,7 @@ int main(int argc, char **argv)
 
 	write_batch();
 	submit();
-	unsigned long count = wait_for_fence(msi, &events);
+	unsigned long count = wait_for_user_interrupt(msi, &events);
 
 	printf("msi %lu\n", count);
 	printf("events %#x\n", events);

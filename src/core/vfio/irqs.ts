@@ -84,7 +84,7 @@ export class IrqSet {
     }
     for (let i = 0; i < count; i++) {
       const vector = vectors[start + i] as Vector;
-      if ((flags & IrqSetFlag.DATA_EVENTFD) !== 0) this.#assign(vector, flags, events?.[i]);
+      if ((flags & IrqSetFlag.DATA_EVENTFD) !== 0) this.#assign(vector, index, flags, events?.[i]);
       else if ((flags & IrqSetFlag.DATA_NONE) !== 0 || bools?.[i] !== 0) this.#act(vector, flags, index);
       if ((flags & IrqSetFlag.TRIGGER) !== 0) this.onChange?.(index, start + i);
     }
@@ -151,12 +151,12 @@ export class IrqSet {
     return Errno.OK;
   }
 
-  #assign(vector: Vector, flags: number, event: IrqEvent | undefined): void {
+  #assign(vector: Vector, index: number, flags: number, event: IrqEvent | undefined): void {
     if ((flags & IrqSetFlag.TRIGGER) !== 0) {
       vector.trigger?.close();
       vector.trigger = event;
       // A level that was high before anybody listened is raised now.
-      if (event !== undefined && vector.pending && !vector.masked) event.signal();
+      if (vector.pending && this.#isLevel(index)) this.#raiseLevel(index, vector);
       return;
     }
     const key = (flags & IrqSetFlag.MASK) !== 0 ? 'maskEvent' : 'unmaskEvent';
