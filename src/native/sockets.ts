@@ -48,9 +48,10 @@ const cAccept4 = libc.func('accept4', 'int', ['int', 'uintptr_t', 'uintptr_t', '
 const cConnect = libc.func('connect', 'int', ['int', 'void *', 'uint']);
 const cShutdown = libc.func('shutdown', 'int', ['int', 'int']);
 const cSetsockopt = libc.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint']);
-const cRecvmsg = libc.func('recvmsg', 'int64_t', ['int', 'uintptr_t', 'int']);
-const cSendmsg = libc.func('sendmsg', 'int64_t', ['int', 'uintptr_t', 'int']);
-const cSend = libc.func('send', 'int64_t', ['int', 'uintptr_t', 'size_t', 'int']);
+// ssize_t is wider than int, but no buffer here is: an int costs less to return.
+const cRecvmsg = libc.func('recvmsg', 'int', ['int', 'uintptr_t', 'int']);
+const cSendmsg = libc.func('sendmsg', 'int', ['int', 'uintptr_t', 'int']);
+const cSend = libc.func('send', 'int', ['int', 'uintptr_t', 'size_t', 'int']);
 
 const failed = (result: number): number => (result < 0 ? -koffi.errno() : result);
 
@@ -126,6 +127,9 @@ export class MessageBuffer {
   readonly #message: number;
   readonly #data: number;
   readonly #controlLength: number;
+  /** What the iovec says. */
+  #start = -1;
+  #end = -1;
 
   /** @param fds descriptors that one message may carry */
   constructor(sys: Syscalls, calls: SocketCalls, dataLength: number, fds: number) {
@@ -148,8 +152,7 @@ export class MessageBuffer {
    * @returns bytes received, 0 at the end of the stream, or minus the errno
    */
   receive(fd: number, start: number, end: number, flags: number, fds: number[]): number {
-    this.#pointer(IOVEC, this.#data + start);
-    this.#header.setUint32(IOVEC + 8, end - start, true);
+    this.#aim(start, end);
     this.#header.setUint32(40, this.#controlLength, true);
     const got = this.#calls.recvmsg(fd, this.#message, flags | MSG.CMSG_CLOEXEC);
     this.lostFds = got > 0 && (this.#header.getUint32(48, true) & MSG.CTRUNC) !== 0;
@@ -164,8 +167,7 @@ export class MessageBuffer {
 
   /** The same with descriptors, which ride on the first byte. They stay the caller's. */
   sendFds(fd: number, start: number, end: number, flags: number, fds: readonly number[]): number {
-    this.#pointer(IOVEC, this.#data + start);
-    this.#header.setUint32(IOVEC + 8, end - start, true);
+    this.#aim(start, end);
     this.#header.setUint32(40, CMSG_DATA + Math.ceil((fds.length * 4) / 8) * 8, true);
     this.#header.setUint32(CONTROL, CMSG_DATA + fds.length * 4, true);
     this.#header.setUint32(CONTROL + 4, 0, true);
@@ -192,6 +194,15 @@ export class MessageBuffer {
       if (rights) for (let i = CMSG_DATA; i + 4 <= length; i += 4) fds.push(this.#header.getInt32(CONTROL + at + i, true));
       at += Math.ceil(length / 8) * 8;
     }
+  }
+
+  /** Lets the iovec say `bytes[start..end)`; mostly it does already. */
+  #aim(start: number, end: number): void {
+    if (start === this.#start && end === this.#end) return;
+    this.#start = start;
+    this.#end = end;
+    this.#pointer(IOVEC, this.#data + start);
+    this.#header.setUint32(IOVEC + 8, end - start, true);
   }
 
   #pointer(offset: number, address: number): void {

@@ -37,8 +37,9 @@ interface Carried {
 
 export class MessageStream {
   readonly transport: Transport;
-  /** The input buffer. */
+  /** The input buffer, for fields and for data. */
   readonly view: DataView;
+  readonly bytes: Uint8Array;
   /** The output buffer. */
   readonly out: DataView;
   readonly outBytes: Uint8Array;
@@ -65,11 +66,14 @@ export class MessageStream {
   /** Descriptors by the position of their message. */
   readonly #carried = new Map<number, Carried>();
   #carriedCount = 0;
+  /** Where a receive puts descriptors; empty between two. */
+  readonly #arrived: number[] = [];
 
   constructor(transport: Transport) {
     this.transport = transport;
     const { input, output } = transport;
     this.view = new DataView(input.buffer, input.byteOffset, input.length);
+    this.bytes = input;
     this.out = new DataView(output.buffer, output.byteOffset, output.length);
     this.outBytes = output;
     this.#inputEnd = input.length - MESSAGE_MAX;
@@ -80,9 +84,9 @@ export class MessageStream {
     return this.#end;
   }
 
-  /** Input bytes, for data of the current message. */
-  get bytes(): Uint8Array {
-    return this.transport.input;
+  /** Something was received and not yet looked at: a wait for the socket would overlook it. */
+  get buffered(): boolean {
+    return this.#filled > this.#start + this.#size;
   }
 
   /**
@@ -106,8 +110,10 @@ export class MessageStream {
   /** The current message is done with: its descriptors that nobody took are closed. */
   release(): void {
     if (this.#size === 0) return;
-    for (const fd of this.fds) this.transport.closeFd(fd);
-    if (this.fds.length > 0) this.fds = [];
+    if (this.fds.length > 0) {
+      for (const fd of this.fds) this.transport.closeFd(fd);
+      this.fds = [];
+    }
     this.surplusFds = false;
     this.#start += this.#size;
     this.#size = 0;
@@ -240,19 +246,19 @@ export class MessageStream {
   }
 
   #receive(timeoutMs: number, end: number): boolean {
-    const fds: number[] = [];
-    const got = this.transport.receive(this.#filled, end, timeoutMs, fds);
+    const got = this.transport.receive(this.#filled, end, timeoutMs, this.#arrived);
     if (got < 0) {
       this.#end = 'the client disconnected';
       return false;
     }
     this.#filled += got;
-    if (fds.length > 0 || this.transport.lostFds) this.#carry(fds, this.transport.lostFds);
+    if (this.#arrived.length > 0 || this.transport.lostFds) this.#carry(this.transport.lostFds);
     return got > 0;
   }
 
   /** Gives descriptors to the message that began last. */
-  #carry(fds: readonly number[], lost: boolean): void {
+  #carry(lost: boolean): void {
+    const fds = this.#arrived;
     let at = this.#start;
     for (;;) {
       if (this.#filled - at < HEADER_SIZE) break;
@@ -267,5 +273,6 @@ export class MessageStream {
     this.#carried.set(at, { list, surplus: surplus || lost || fds.length > room });
     this.#carriedCount += Math.min(room, fds.length);
     if (this.#carriedCount > CARRIED_MAX) this.#end ??= 'too many descriptors wait';
+    fds.length = 0;
   }
 }

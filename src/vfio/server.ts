@@ -75,6 +75,16 @@ export class VfioUserServer {
     this.#waiter = new Poller(calls.sys, [this.#listener.fd]);
   }
 
+  /** What becomes readable when there is something for `receive`. */
+  get fd(): number {
+    return this.#transport?.fd ?? this.#listener.fd;
+  }
+
+  /** There is something for `receive` that the descriptor does not tell of. */
+  get buffered(): boolean {
+    return this.#session?.stream.buffered === true;
+  }
+
   /** The client's connection, while there is one. */
   get session(): Session | undefined {
     return this.#session;
@@ -128,11 +138,14 @@ export class VfioUserServer {
   }
 
   #prepareWait(session: Session): void {
-    session.device.irqs.pollEvents();
-    const polled = session.device.irqs.polled();
+    const { irqs } = session.device;
     const transport = this.#transport as SocketTransport;
-    if (polled.length > 0 || transport.wakeFds.length > 0)
-      transport.wakeFds = polled.filter((event) => event instanceof EventFd).map(({ fd }) => fd);
+    if (!irqs.polls && transport.wakeFds.length === 0) return;
+    irqs.pollEvents();
+    transport.wakeFds = irqs
+      .polled()
+      .filter((event) => event instanceof EventFd)
+      .map(({ fd }) => fd);
   }
 
   #accept(timeoutMs: number): void {

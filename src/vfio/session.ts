@@ -5,7 +5,7 @@
  * The client is hostile. Whatever it sends is answered by an errno or ends the connection, every descriptor that came with it is
  * closed or owned, and nothing throws. All sizes are checked against the bytes that are there before anything is read.
  */
-import { type Errno, RegionFlag, type VfioDevice } from '../core/vfio/device.js';
+import { type Errno, RegionFlag, type VfioDevice, type VfioRegion } from '../core/vfio/device.js';
 import type { IrqEvent } from '../core/vfio/irqs.js';
 import { COMMANDS } from './commands.js';
 import type { DmaMaps, MessageMemory } from './dma-maps.js';
@@ -41,6 +41,10 @@ const REQUEST_DEADLINE_MS = 1500;
 /** Ids of our requests: those of the client count in a space of their own, but a log reads better with both apart. */
 const FIRST_REQUEST_ID = 0x8000;
 const REQUEST_BODY = REQUEST_AT + HEADER_SIZE;
+const REPLY_DATA = HEADER_SIZE + BODY.REGION_ACCESS;
+const REPLY_VIEWS_MAX = 64;
+/** Bytes of the largest single access of a guest. */
+const SMALL = 8;
 /** Complaints that are passed on; the rest is only counted. */
 const COMPLAINTS_MAX = 20;
 
@@ -61,6 +65,13 @@ export class Session implements MessageMemory {
   readonly #access = new RegionAccess();
   /** Views of the reply's data by length, for the lengths that come often. */
   readonly #replyViews = new Map<number, Uint8Array>();
+  /** Room for the data of a guest's write, by length. */
+  readonly #small = Array.from({ length: SMALL + 1 }, (_, length) => new Uint8Array(length));
+  /** The last larger data of a write, and where it lies. */
+  #large: Uint8Array = new Uint8Array(0);
+  #largeAt = 0;
+  /** The device's regions by index. */
+  readonly #regions: readonly (VfioRegion | undefined)[];
   #state: number = State.NEW;
   #pending = false;
   /** REGION_WRITE_MULTI in progress: entries, and the next one. */
@@ -74,6 +85,8 @@ export class Session implements MessageMemory {
     this.openEvent = options.openEvent;
     this.#onComplaint = options.onComplaint;
     this.stream = new MessageStream(transport);
+    const { regions, regionCount } = this.device;
+    this.#regions = Array.from({ length: regionCount }, (_, index) => regions.get(index));
     this.memory.messages = this;
   }
 
@@ -252,19 +265,28 @@ export class Session implements MessageMemory {
 
   /** Handles the current message. @returns true when it is an access, which waits for `complete` */
   #dispatch(): boolean {
+    const { command, flags } = this.stream;
+    if ((flags & HeaderFlag.TYPE_MASK) === HeaderFlag.COMMAND) {
+      if (command === Command.REGION_READ) return this.#read();
+      if (command === Command.REGION_WRITE) return this.#write();
+      if (command === Command.REGION_WRITE_MULTI) return this.#multi();
+    }
+    this.#control();
+    return false;
+  }
+
+  /** Answers a message that is no access. Apart, as all that is rare here: what is small the compiler joins with its callers. */
+  #control(): void {
     const { stream } = this;
     if ((stream.flags & HeaderFlag.TYPE_MASK) !== HeaderFlag.COMMAND) {
       this.complain('a reply came that nobody waits for');
       stream.fail('a reply came that nobody waits for');
-      return false;
+      return;
     }
-    if (stream.command === Command.REGION_READ) return this.#read();
-    if (stream.command === Command.REGION_WRITE) return this.#write();
-    if (stream.command === Command.REGION_WRITE_MULTI) return this.#multi();
     if (this.#state === State.NEW && stream.command !== Command.VERSION) {
       this.#refuse(E.INVAL, 'the first message is not VERSION');
       stream.fail('the first message is not VERSION');
-      return false;
+      return;
     }
     const command = COMMANDS[stream.command];
     if (command === undefined) this.#refuse(E.NOTSUP, `command ${stream.command} is not known`);
@@ -275,7 +297,6 @@ export class Session implements MessageMemory {
       const errno = command.run(this);
       if (errno !== 0) this.#refuse(errno, `${command.name} refused`);
     }
-    return false;
   }
 
   #refuse(errno: number, why: string): void {
@@ -284,48 +305,55 @@ export class Session implements MessageMemory {
   }
 
   #read(): boolean {
-    const { stream } = this;
-    const count = this.#accessFields(BODY.REGION_ACCESS, RegionFlag.READ);
+    const count = this.#accessFields(RegionFlag.READ);
     if (count < 0) return false;
     this.#access.write = false;
     this.#access.bytes = this.#replyData(count);
-    stream.outBytes.fill(0, HEADER_SIZE + BODY.REGION_ACCESS, HEADER_SIZE + BODY.REGION_ACCESS + count);
     this.#pending = true;
     return true;
   }
 
   #write(): boolean {
     const { stream } = this;
-    const count = this.#accessFields(BODY.REGION_ACCESS, RegionFlag.WRITE);
+    const count = this.#accessFields(RegionFlag.WRITE);
     if (count < 0) return false;
     const data = stream.body + BODY.REGION_ACCESS;
     if (stream.bodyLength - BODY.REGION_ACCESS !== count) {
-      this.#refuse(E.INVAL, `REGION_WRITE of ${count} bytes has ${stream.bodyLength - BODY.REGION_ACCESS}`);
+      this.#refuseAccess('has more or fewer bytes of data');
       return false;
     }
     this.#access.write = true;
-    this.#access.bytes = stream.bytes.subarray(data, data + count);
+    this.#access.bytes = this.#written(data, count);
     this.#pending = true;
     return true;
   }
 
   /** Takes offset, region and count of the current message and checks them. @returns the count, or -1 when it was refused */
-  #accessFields(needed: number, flag: number): number {
+  #accessFields(flag: number): number {
     const { view, body, bodyLength, fds, surplusFds } = this.stream;
-    if (this.#state === State.NEW || bodyLength < needed || fds.length > 0 || surplusFds) {
-      this.#refuse(E.INVAL, 'an access before VERSION, too short or with descriptors');
-      if (this.#state === State.NEW) this.stream.fail('the first message is not VERSION');
-      return -1;
+    if (this.#state === State.READY && bodyLength >= BODY.REGION_ACCESS && fds.length === 0 && !surplusFds) {
+      const count = view.getUint32(body + 12, true);
+      const fault = this.#setAccess(u64(view, body), view.getUint32(body + 8, true), count, flag);
+      if (fault === 0 && count <= LIMITS.maxDataXferSize) return count;
     }
-    const count = view.getUint32(body + 12, true);
-    const fault = this.#setAccess(u64(view, body), view.getUint32(body + 8, true), count, flag);
-    if (fault === 0 && count <= LIMITS.maxDataXferSize) return count;
-    this.#refuse(E.INVAL, `an access of ${count} bytes at ${u64(view, body)} of region ${view.getUint32(body + 8, true)} is not possible`);
+    this.#refuseAccess('is not possible');
     return -1;
   }
 
+  /** Refuses the current message, an access. @param why what is wrong when the message as such is not */
+  #refuseAccess(why: string): void {
+    const { view, body, bodyLength, fds, surplusFds } = this.stream;
+    if (this.#state === State.NEW || bodyLength < BODY.REGION_ACCESS || fds.length > 0 || surplusFds) {
+      this.#refuse(E.INVAL, 'an access before VERSION, too short or with descriptors');
+      if (this.#state === State.NEW) this.stream.fail('the first message is not VERSION');
+      return;
+    }
+    const [offset, region, count] = [u64(view, body), view.getUint32(body + 8, true), view.getUint32(body + 12, true)];
+    this.#refuse(E.INVAL, `an access of ${count} bytes at ${offset} of region ${region} ${why}`);
+  }
+
   #setAccess(offset: number, region: number, count: number, flag: number): number {
-    const info = this.device.regions.get(region);
+    const info = region < this.#regions.length ? this.#regions[region] : undefined;
     // As numbers offset + count does not wrap.
     if (info === undefined || (info.flags & flag) === 0 || count === 0 || offset + count > info.size) return E.INVAL;
     this.#access.region = region;
@@ -333,14 +361,32 @@ export class Session implements MessageMemory {
     return 0;
   }
 
+  /** Where the reply's data goes, filled with zeros: a device that answers fewer bytes must not give away an earlier reply. */
   #replyData(count: number): Uint8Array {
-    const start = HEADER_SIZE + BODY.REGION_ACCESS;
     let bytes = this.#replyViews.get(count);
     if (bytes === undefined) {
-      bytes = this.stream.outBytes.subarray(start, start + count);
-      if (this.#replyViews.size < 64) this.#replyViews.set(count, bytes);
+      bytes = this.stream.outBytes.subarray(REPLY_DATA, REPLY_DATA + count);
+      if (this.#replyViews.size < REPLY_VIEWS_MAX) this.#replyViews.set(count, bytes);
     }
+    if (count > SMALL) bytes.fill(0);
+    else for (let i = 0; i < count; i++) bytes[i] = 0;
     return bytes;
+  }
+
+  /** The bytes that a message writes. A guest's access is copied to a place that has views already: a new view would cost more. */
+  #written(at: number, count: number): Uint8Array {
+    const { bytes } = this.stream;
+    if (count > SMALL) {
+      // A message that comes alone begins where the one before it began.
+      if (at !== this.#largeAt || count !== this.#large.length) {
+        this.#large = bytes.subarray(at, at + count);
+        this.#largeAt = at;
+      }
+      return this.#large;
+    }
+    const small = this.#small[count] as Uint8Array;
+    for (let i = 0; i < count; i++) small[i] = bytes[at + i] as number;
+    return small;
   }
 
   #multi(): boolean {
@@ -359,7 +405,7 @@ export class Session implements MessageMemory {
 
   /** The next entry that can be carried out; when there is none any more the message is answered. */
   #nextOfMulti(): RegionAccess | undefined {
-    const { view, body, bytes } = this.stream;
+    const { view, body } = this.stream;
     while (this.#multiNext < this.#multiCount) {
       const entry = body + BODY.WRITE_MULTI + this.#multiNext++ * MULTI_ENTRY;
       const count = view.getUint32(entry + 12, true);
@@ -368,7 +414,7 @@ export class Session implements MessageMemory {
         continue;
       }
       this.#access.write = true;
-      this.#access.bytes = bytes.subarray(entry + 16, entry + 16 + count);
+      this.#access.bytes = this.#written(entry + 16, count);
       this.#pending = true;
       return this.#access;
     }

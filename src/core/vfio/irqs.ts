@@ -109,6 +109,11 @@ export class IrqSet {
     if (rose) this.#raiseLevel(index, entry);
   }
 
+  /** A mask or unmask event is assigned. */
+  get polls(): boolean {
+    return this.#events > 0;
+  }
+
   /** The mask and unmask events that are assigned: to wait for. */
   polled(): IrqEvent[] {
     if (this.#events === 0) return [];
