@@ -33,6 +33,17 @@ t.test('a client shortens its file in the middle of an access', async (t) => {
   t.same(trusted.stdout.split('\n').slice(0, -1), ['mapped', 'shortened']);
 });
 
+t.test('descriptors that the process has no room for', async (t) => {
+  const child = await runChild(new URL('./limits-program.js', import.meta.url), {
+    args: [join(folder, 'limits.sock')],
+    deadlineMs: DEADLINE_MS,
+  });
+  t.equal(child.code, 0, describeEnd(child));
+  const lines = child.stdout.split('\n').slice(0, -1);
+  t.same(lines.slice(0, 3), ['map 22', 'arm 22', 'maps 0, armed false'], 'refused: not a map without a file, not a de-assignment');
+  t.same(lines.slice(3), ['map ok', 'arm ok', 'maps 1, armed true']);
+});
+
 t.test('clients that come and go leave nothing', async (t) => {
   const child = await runChild(new URL('./cycles-program.js', import.meta.url), {
     args: [join(folder, 'cycles.sock'), '300'],
