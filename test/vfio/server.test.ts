@@ -238,8 +238,8 @@ const ended = async (child: ChildProcess): Promise<void> => {
 t.test('a client that sends a byte now and then does not keep the server', async (t) => {
   const { server, told } = serve(t);
   const child = await hostileClient(server.path, 'drip');
-  const longest = pumpFor(server, 1000);
-  t.ok(longest < 500, `a turn took ${Math.round(longest)} ms at most`);
+  const longest = pumpFor(server, 1500);
+  t.ok(longest < 1000, `a turn took ${Math.round(longest)} ms at most`);
   const second = connectPeer(server.path);
   pumpFor(server, 60);
   second.take();
@@ -254,8 +254,8 @@ t.test('a client that sends a byte now and then does not keep the server', async
 t.test('a client that never reads is given up', async (t) => {
   const { server, told } = serve(t);
   const child = await hostileClient(server.path, 'mute');
-  const longest = pumpFor(server, 2500);
-  t.ok(longest < 1900, `a turn took ${Math.round(longest)} ms at most`);
+  const longest = pumpFor(server, 3500);
+  t.ok(longest < 3000, `a turn took ${Math.round(longest)} ms at most`);
   t.equal(told.includes('a message could not be sent'), true);
   child.kill('SIGKILL');
   await ended(child);
@@ -265,7 +265,7 @@ t.test('a client that asks without end leaves the server its turns', async (t) =
   const { server } = serve(t);
   const child = await hostileClient(server.path, 'flood');
   const longest = pumpFor(server, 500);
-  t.ok(longest < 200, `a turn took ${Math.round(longest)} ms at most`);
+  t.ok(longest < 400, `a turn took ${Math.round(longest)} ms at most`);
   child.kill('SIGKILL');
   await ended(child);
 });
