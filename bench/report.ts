@@ -30,7 +30,14 @@ const line = (cells: readonly string[]): string =>
 
 export const tableHead = (): string => line(['name', 'ours', 'baseline', 'unit', 'ratio', 'spread', 'target']);
 
-export function tableLine({ target }: Row, { name, ours, baseline, unit, ratio, spread }: Result): string {
-  const promised = target === undefined ? '-' : `${ratio <= target ? '' : 'missed '}${target.toFixed(2)}`;
-  return line([name, String(ours), String(baseline), unit, ratio.toFixed(3), `${(spread * 100).toFixed(1)}%`, promised]);
+/** What was promised, with a word before it when it was missed. */
+function promise({ target, limitNs, unit }: Row, { ours, ratio }: Result): string {
+  if (target !== undefined) return `${ratio <= target ? '' : 'missed '}${target.toFixed(2)}`;
+  if (limitNs === undefined) return '-';
+  return `${ours * unit.ns <= limitNs ? '' : 'missed '}${limitNs / unit.ns} ${unit.name}`;
+}
+
+export function tableLine(row: Row, result: Result): string {
+  const { name, ours, baseline, unit, ratio, spread } = result;
+  return line([name, String(ours), String(baseline), unit, ratio.toFixed(3), `${(spread * 100).toFixed(1)}%`, promise(row, result)]);
 }

@@ -15,9 +15,11 @@ export interface Row {
   readonly unit: Unit;
   /** Ratio that the project promises not to pass. */
   readonly target?: number;
+  /** The same of our time itself, in nanoseconds. */
+  readonly limitNs?: number;
   /** `subject`: a process that answers counts. `start`: a process is started for each sample. */
   readonly kind: 'subject' | 'start';
-  /** Arguments of bench/ours/main.js. */
+  /** Arguments of bench/ours/main.js, or of what the suite has in its place. */
   readonly ours: readonly string[];
   /** Program of bench/baseline and its arguments; IMAGE stands for the guest agent's file. */
   readonly baseline: readonly [program: string, ...args: string[]];

@@ -29,6 +29,8 @@ export interface Suite {
   readonly rows: readonly Row[];
   readonly sources: Sources;
   readonly pace: Pace;
+  /** The command of our side; without it bench/ours/main.js with the backend and the row's arguments. */
+  readonly ours?: (row: Row, baseline: Baseline) => Command;
 }
 
 /** Pairs of samples that one may ask for. */
@@ -63,7 +65,7 @@ function parse({ command, rows: all, pace }: Suite, args: readonly string[]): Op
 }
 
 async function measure(
-  backend: string,
+  { backend, ours = (row) => [process.execPath, OURS, backend, ...row.ours] }: Suite,
   row: Row,
   baseline: Baseline,
   pace: Pace,
@@ -72,7 +74,7 @@ async function measure(
   const [program, ...args] = row.baseline;
   const run = row.kind === 'start' ? started : longLived;
   const theirs: Command = [baseline.program(program), ...args.map((arg) => (arg === IMAGE ? baseline.image : arg))];
-  const subjects = [run([process.execPath, OURS, backend, ...row.ours]), run(theirs)] as const;
+  const subjects = [run(ours(row, baseline)), run(theirs)] as const;
   try {
     return await compare(...subjects, pace, tell);
   } finally {
@@ -84,7 +86,7 @@ async function run(suite: Suite, args: readonly string[], progress: Progress): P
   const { backend } = suite;
   const { json, rows, pace } = parse(suite, args);
   const probe = suite.probe();
-  if (!probe.available) throw new MptError('UNAVAILABLE', `the benchmarks run a guest: ${probe.reason}`, { backend });
+  if (!probe.available) throw new MptError('UNAVAILABLE', `the benchmarks cannot run: ${probe.reason}`, { backend });
   progress.show('compiling the baselines');
   const baseline = compileBaseline(suite.sources);
   const place = `${pinToOneCore()}, ${raisePriority()}`;
@@ -94,7 +96,7 @@ async function run(suite: Suite, args: readonly string[], progress: Progress): P
   print(tableHead());
   const results: Result[] = [];
   for (const row of rows) {
-    const comparison = await measure(backend, row, baseline, pace, (pair, pairs) => progress.show(`${row.name}: ${pair}/${pairs}`));
+    const comparison = await measure(suite, row, baseline, pace, (pair, pairs) => progress.show(`${row.name}: ${pair}/${pairs}`));
     progress.clear();
     const result = resultOf(row, comparison);
     results.push(result);

@@ -17,7 +17,16 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 
 /** Besides what `exports` and `bin` name. */
-const REQUIRED = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'docs/architecture.md', 'docs/errors.md'];
+const REQUIRED = [
+  'package.json',
+  'README.md',
+  'LICENSE',
+  'CHANGELOG.md',
+  'SECURITY.md',
+  'docs/architecture.md',
+  'docs/errors.md',
+  'build/src/cli/display/page/page.mjs',
+];
 /** What no user needs; each with an example of what it keeps out. */
 const REFUSED = [
   [/^(test|bench|scripts|examples|labs|src|\.ci)\//, 'sources, tests, tooling'],

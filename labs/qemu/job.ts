@@ -25,7 +25,7 @@ export class Lab {
   readonly out: string;
   readonly tell: Tell;
   readonly #trees: Trees;
-  readonly #checkout: string;
+  readonly checkout: string;
   readonly #timeoutS: number;
   readonly #keep: boolean;
 
@@ -33,9 +33,14 @@ export class Lab {
     this.out = parts.out;
     this.tell = parts.tell;
     this.#trees = parts.trees;
-    this.#checkout = parts.checkout;
+    this.checkout = parts.checkout;
     this.#timeoutS = parts.timeoutS;
     this.#keep = parts.keep;
+  }
+
+  /** How QEMU is started. */
+  get qemu(): Trees['qemu'] {
+    return this.#trees.qemu;
   }
 
   /** Makes a point of what must be so: passed, or failed with the error's message. */
@@ -56,7 +61,7 @@ export class Lab {
   }
 
   serve(served: Served): Promise<DeviceServer> {
-    return DeviceServer.start(this.#checkout, served, this.out);
+    return DeviceServer.start(this.checkout, served, this.out);
   }
 
   /** Starts a guest. @param folder of its files, in the job's */

@@ -37,20 +37,31 @@ export const PLAN: readonly PlanJob[] = [
     name: 'picture',
     command: `${MPT} backends && ${MPT} run --backend xen --picture "$MPT_LAB_OUT/card.png" --json`,
     timeoutS: 400,
-    checks: { 'the picture is the one that sim draws': samePictureAsSim },
+    checks: { 'the picture is the one that sim draws': samePictureAsSim('card.png') },
+  },
+  {
+    name: 'xl',
+    command: 'TAP_TIMEOUT=400 node build/test/xen/xl/xl.test.js >"$MPT_LAB_OUT/xl.tap"',
+    timeoutS: 400,
+    checks: {
+      'the picture drawn in a PVH domain of xl, by name, is the one that sim draws': samePictureAsSim('by-name.png'),
+      'the picture drawn in an HVM domain of xl, by number, is the one that sim draws': samePictureAsSim('by-number.png'),
+    },
   },
 ];
 
-async function samePictureAsSim(out: string, checkout: string): Promise<void> {
-  const drawn = join(out, 'card.png');
-  if (!existsSync(drawn)) throw new Error('no picture was drawn');
-  const folder = temporary(mkdtempSync(join(tmpdir(), 'mpt-lab-')));
-  const wanted = join(folder, 'card.png');
-  try {
-    await must(process.execPath, ['build/src/cli/mpt.js', 'run', '--backend', 'sim', '--picture', wanted], { cwd: checkout });
-    const [xen, sim] = [drawn, wanted].map((path) => createHash('sha256').update(readFileSync(path)).digest('hex'));
-    if (xen !== sim) throw new Error(`sha256 ${xen}, on sim ${sim}`);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+function samePictureAsSim(picture: string): (out: string, checkout: string) => Promise<void> {
+  return async (out, checkout) => {
+    const drawn = join(out, picture);
+    if (!existsSync(drawn)) throw new Error('no picture was drawn');
+    const folder = temporary(mkdtempSync(join(tmpdir(), 'mpt-lab-')));
+    const wanted = join(folder, 'card.png');
+    try {
+      await must(process.execPath, ['build/src/cli/mpt.js', 'run', '--backend', 'sim', '--picture', wanted], { cwd: checkout });
+      const [xen, sim] = [drawn, wanted].map((path) => createHash('sha256').update(readFileSync(path)).digest('hex'));
+      if (xen !== sim) throw new Error(`sha256 ${xen}, on sim ${sim}`);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  };
 }

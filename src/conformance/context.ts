@@ -127,6 +127,8 @@ export class CaseContext {
 
   /** The guest agent in the case's VM, booted. */
   get agent(): GuestAgent {
+    // Where the VM has devices of its own (QEMU) a vGPU cannot come while its guest stands in an access.
+    if (this.#agent === undefined && !this.has('wholeBus')) void this.handle;
     this.#agent ??= this.bootAgent(this.machine);
     return this.#agent;
   }

@@ -20,6 +20,12 @@ export interface Capabilities {
   readonly setTrapArea: boolean;
   /** Accesses to a vGPU's BARs are delivered wherever the guest puts them, without set_trap_area (vfio-user). Without it: set_trap_area. */
   readonly barAccess: boolean;
+  /**
+   * A VM of ours is nothing but RAM, in any layout, and vGPUs, at any PCI function; ports, memory without RAM and other functions are
+   * delivered too, for no vGPU. Without it: the VM is a machine with devices that are not ours (QEMU), and only accesses to vGPUs come.
+   * The core needs no others.
+   */
+  readonly wholeBus: boolean;
   /** set_pvmmio (ACRN). Without it: the granted pvmmio mask is 0 and every register access traps. */
   readonly setPvmmio: boolean;
   /** dom0_ready (ACRN). Without it: nobody is told that the service VM's display is up. */

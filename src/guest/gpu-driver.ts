@@ -75,7 +75,9 @@ export interface DeviceInfo {
   readonly fences: number;
 }
 
-/** Guest RAM that `GpuDriver` needs for a framebuffer of this size. */
+/** First byte of guest RAM that `GpuDriver` uses. */
+export const DRIVER_GPA: number = LAYOUT.BASE;
+/** Guest RAM, counted from 0, that `GpuDriver` needs for a framebuffer of this size. */
 export const requiredRam = (width: number, height: number): number => LAYOUT.FRAMEBUFFER + width * height * 4;
 
 export class GpuDriver {

@@ -10,13 +10,18 @@ import { Gvt } from '../core/gvt/gvt.js';
 import type { Machine } from '../core/machine.js';
 import type { MptBackend } from '../core/mpt-backend.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
-import { AGENT_PORT, AGENT_PORTS_SIZE, GuestAgent } from '../guest/agent.js';
-import { type DeviceInfo, GpuDriver, requiredRam } from '../guest/gpu-driver.js';
+import { AGENT_FREE_GPA, AGENT_GPA, AGENT_PORT, AGENT_PORTS_SIZE, GuestAgent } from '../guest/agent.js';
+import { type DeviceInfo, DRIVER_GPA, GpuDriver, requiredRam } from '../guest/gpu-driver.js';
 import { CARD_HEIGHT, CARD_WIDTH, testCard } from '../guest/test-card.js';
 
 const MIB = 0x10_0000;
 /** Guest RAM is one region from 0: the agent, its structures and the framebuffer fit below 8 MiB. */
 export const MIN_RAM_MIB = Math.ceil(requiredRam(CARD_WIDTH, CARD_HEIGHT) / MIB);
+/** What agent and driver use. Between the two there may be a hole, as a PC has it below 1 MiB. */
+const NEEDED_RAM = [
+  [AGENT_GPA, AGENT_FREE_GPA],
+  [DRIVER_GPA, requiredRam(CARD_WIDTH, CARD_HEIGHT)],
+] as const;
 /** Above this RAM would reach the hole in which the driver places BARs. */
 export const MAX_RAM_MIB = 3072;
 
@@ -90,13 +95,14 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
 function openOrCreate(backend: MptBackend, { domain, ramMiB }: RunInput): Machine {
   if (domain === undefined) return backend.createMachine({ ram: [{ gpa: 0, size: ramMiB * MIB }] });
   const machine = backend.openMachine(domain, { ports: [[AGENT_PORT, AGENT_PORT + AGENT_PORTS_SIZE - 1]] });
-  const size = machine.ram.find(({ gpa }) => gpa === 0)?.size ?? 0;
-  if (size >= MIN_RAM_MIB * MIB) return machine;
-  throw new MptError('NOT_RAM', `VM ${domain} has ${size / MIB} MiB of RAM from address 0 on`, {
+  const missing = NEEDED_RAM.find(([first, end]) => !machine.ram.some(({ gpa, size }) => gpa <= first && gpa + size >= end));
+  if (missing === undefined) return machine;
+  const [first, end] = missing;
+  throw new MptError('NOT_RAM', `VM ${domain} has less RAM in one piece than the run needs`, {
     op: 'run',
-    size,
-    limit: MIN_RAM_MIB * MIB,
-    hint: 'give it more memory',
+    address: first,
+    size: end - first,
+    hint: `give it ${MIN_RAM_MIB} MiB or more`,
   });
 }
 

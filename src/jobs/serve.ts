@@ -1,7 +1,7 @@
 /** A device on a vfio-user socket, on the device thread, until it is stopped. */
 import { MptError } from '../core/errors.js';
 import { findSampleType, Samples } from '../core/samples/index.js';
-import type { Picture, VfioDevice } from '../core/vfio/device.js';
+import type { Picture, PixelMemory, VfioDevice } from '../core/vfio/device.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
 import { deviceMemories, realServerCalls, VfioUserServer } from '../vfio/index.js';
 import { openGvt } from './serve-gvt.js';
@@ -29,7 +29,10 @@ export type ServeNotice =
   | { readonly type: 'disconnected'; readonly client: number; readonly why: string }
   | { readonly type: 'complaint'; readonly text: string };
 
-/** What can be asked of the job while it runs; the answer is the picture, or undefined while the display is off. */
+/**
+ * What can be asked of the job while it runs; the answer is the picture, or undefined while the display is off. Its pixels are written again for the
+ * next request.
+ */
 export interface PictureRequest {
   readonly type: 'picture';
 }
@@ -61,11 +64,12 @@ export const job: Job<ServeInput, ServeOutput> = (input, context) => {
     onComplaint: (text) => notice({ type: 'complaint', text }),
   };
   const served = input.device === 'gvt' ? openGvt(input, hooks, context.stopFlag) : openSample(input, input.device, hooks);
+  const pixels = sharedPixels();
   try {
     notice({ type: 'ready', name: served.device.name });
     while (!context.stopped()) {
       served.step();
-      answerRequest(served.device, context);
+      answerRequest(served.device, context, pixels);
     }
     return { clients };
   } finally {
@@ -99,13 +103,19 @@ function openSample({ type, socket, trustClient }: ServeInput, kind: 'mbochs' | 
   };
 }
 
-function answerRequest(device: VfioDevice, context: JobContext): void {
+/** One buffer that both threads see, for as long as the size stays: the main thread is done with a picture when it asks for the next. */
+function sharedPixels(): PixelMemory {
+  let pixels = new Uint8Array(new SharedArrayBuffer(0));
+  return (bytes) => {
+    if (pixels.length !== bytes) pixels = new Uint8Array(new SharedArrayBuffer(bytes));
+    return pixels;
+  };
+}
+
+function answerRequest(device: VfioDevice, context: JobContext, pixels: PixelMemory): void {
   const waiting = context.takeRequest();
   if (waiting === undefined) return;
   if ((waiting.request as PictureRequest).type !== 'picture')
     throw new MptError('INTERNAL', 'a request of the main thread is not known', { op: 'serve' });
-  const picture: PictureReply = device.picture();
-  // The pixels move instead of being copied, when they have a buffer of their own.
-  const buffer = picture?.rgba.buffer;
-  waiting.reply(picture, buffer instanceof ArrayBuffer && buffer.byteLength === picture?.rgba.length ? [buffer] : []);
+  waiting.reply(device.picture(pixels) satisfies PictureReply);
 }

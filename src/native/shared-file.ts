@@ -5,7 +5,11 @@
  * process. A file with F_SEAL_SHRINK cannot be shortened any more.
  */
 import { fstatSync, readSync, writeSync } from 'node:fs';
-import { F, SEAL, type Syscalls } from './syscalls.js';
+import { F, O, SEAL, type Syscalls } from './syscalls.js';
+
+const EBADF = 9;
+const EACCES = 13;
+const EINVAL = 22;
 
 export class SharedFiles {
   readonly #sys: Syscalls;
@@ -14,11 +18,20 @@ export class SharedFiles {
     this.#sys = sys;
   }
 
-  /** Which file it is and how many bytes it has, or minus the errno. */
-  identify(fd: number): { readonly dev: number; readonly ino: number; readonly size: number } | number {
+  /**
+   * Which file it is and how many bytes it has, or minus the errno: EINVAL for what is no regular file, EACCES where the descriptor
+   * does not allow to read it, and to write it if `writable`.
+   */
+  identify(fd: number, writable: boolean): { readonly dev: number; readonly ino: number; readonly size: number } | number {
+    const flags = this.#sys.fcntl(fd, F.GETFL, 0);
+    if (flags < 0) return flags;
+    if ((flags & O.PATH) !== 0) return -EBADF;
+    const access = flags & O.ACCMODE;
+    if (access !== O.RDWR && (writable || access !== O.RDONLY)) return -EACCES;
     try {
-      const { dev, ino, size } = fstatSync(fd);
-      return { dev, ino, size };
+      const stat = fstatSync(fd);
+      const { dev, ino, size } = stat;
+      return stat.isFile() ? { dev, ino, size } : -EINVAL;
     } catch (error) {
       const { errno } = error as NodeJS.ErrnoException;
       return typeof errno === 'number' && errno < 0 ? errno : -5;

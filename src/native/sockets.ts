@@ -92,7 +92,9 @@ export function unixAddress(path: string): Uint8Array | undefined {
 
 /** Limits how long a blocking receive waits; 0 means for ever. */
 export function setReceiveTimeout(calls: SocketCalls, fd: number, ms: number): number {
-  const timeval = new Uint8Array(new BigInt64Array([BigInt(Math.floor(ms / 1000)), BigInt(Math.round((ms % 1000) * 1000))]).buffer);
+  // Up, never down: what is left of a deadline is no 0.
+  const us = Math.ceil(ms * 1000);
+  const timeval = new Uint8Array(new BigInt64Array([BigInt(Math.floor(us / 1e6)), BigInt(us % 1e6)]).buffer);
   return calls.setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, timeval);
 }
 
@@ -116,12 +118,17 @@ const CMSG_DATA = 16;
 export class MessageBuffer {
   /** The data. */
   readonly bytes: Uint8Array;
+  /** The last receive lost descriptors: more came than there is room for, or than this process may have (MSG_CTRUNC). */
+  lostFds = false;
   readonly #calls: SocketCalls;
   readonly #mapping: OwnedMapping;
   readonly #header: DataView;
   readonly #message: number;
   readonly #data: number;
   readonly #controlLength: number;
+  /** What the iovec says. */
+  #start = -1;
+  #end = -1;
 
   /** @param fds descriptors that one message may carry */
   constructor(sys: Syscalls, calls: SocketCalls, dataLength: number, fds: number) {
@@ -144,10 +151,10 @@ export class MessageBuffer {
    * @returns bytes received, 0 at the end of the stream, or minus the errno
    */
   receive(fd: number, start: number, end: number, flags: number, fds: number[]): number {
-    this.#pointer(IOVEC, this.#data + start);
-    this.#header.setUint32(IOVEC + 8, end - start, true);
+    this.#aim(start, end);
     this.#header.setUint32(40, this.#controlLength, true);
     const got = this.#calls.recvmsg(fd, this.#message, flags | MSG.CMSG_CLOEXEC);
+    this.lostFds = got > 0 && (this.#header.getUint32(48, true) & MSG.CTRUNC) !== 0;
     if (got >= 0 && this.#header.getUint32(40, true) >= CMSG_DATA) this.#takeFds(fds);
     return got;
   }
@@ -159,8 +166,7 @@ export class MessageBuffer {
 
   /** The same with descriptors, which ride on the first byte. They stay the caller's. */
   sendFds(fd: number, start: number, end: number, flags: number, fds: readonly number[]): number {
-    this.#pointer(IOVEC, this.#data + start);
-    this.#header.setUint32(IOVEC + 8, end - start, true);
+    this.#aim(start, end);
     this.#header.setUint32(40, CMSG_DATA + Math.ceil((fds.length * 4) / 8) * 8, true);
     this.#header.setUint32(CONTROL, CMSG_DATA + fds.length * 4, true);
     this.#header.setUint32(CONTROL + 4, 0, true);
@@ -187,6 +193,15 @@ export class MessageBuffer {
       if (rights) for (let i = CMSG_DATA; i + 4 <= length; i += 4) fds.push(this.#header.getInt32(CONTROL + at + i, true));
       at += Math.ceil(length / 8) * 8;
     }
+  }
+
+  /** Lets the iovec say `bytes[start..end)`; mostly it does already. */
+  #aim(start: number, end: number): void {
+    if (start === this.#start && end === this.#end) return;
+    this.#start = start;
+    this.#end = end;
+    this.#pointer(IOVEC, this.#data + start);
+    this.#header.setUint32(IOVEC + 8, end - start, true);
   }
 
   #pointer(offset: number, address: number): void {

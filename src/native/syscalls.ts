@@ -50,7 +50,7 @@ export interface Syscalls {
 }
 
 /** Values of Linux on x86-64 (asm-generic/fcntl.h, mman-common.h, sys/eventfd.h, signal.h). */
-export const O = { RDONLY: 0, RDWR: 2, CREAT: 0x40, EXCL: 0x80, NONBLOCK: 0x800, CLOEXEC: 0x8_0000 } as const;
+export const O = { RDONLY: 0, RDWR: 2, ACCMODE: 3, CREAT: 0x40, EXCL: 0x80, NONBLOCK: 0x800, CLOEXEC: 0x8_0000, PATH: 0x20_0000 } as const;
 export const PROT = { READ: 1, WRITE: 2 } as const;
 export const MAP = { SHARED: 1, PRIVATE: 2, ANONYMOUS: 0x20, NORESERVE: 0x4000 } as const;
 export const EFD = { CLOEXEC: 0x8_0000, NONBLOCK: 0x800 } as const;

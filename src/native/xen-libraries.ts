@@ -3,9 +3,10 @@
  * their own; libxenctrl carries the hypervisor's version in its name, because its structures change with it.
  */
 import koffi from 'koffi';
+import { MptError } from '../core/errors.js';
 import type { XenControl, XenDeviceModel, XenEventChannels, XenForeignMemory, XenHypercalls } from './xen-calls.js';
 
-type Library = ReturnType<typeof koffi.load>;
+type KoffiLibrary = ReturnType<typeof koffi.load>;
 /** Handles and addresses of the libraries; 0 is null. Pointers of a process are below 2^47. */
 type Pointer = number;
 
@@ -32,20 +33,57 @@ const MEMORY_RANGE = 1;
  * Libraries stay loaded: koffi unloads one whose object is collected, and the logger below, which every library keeps a
  * pointer to, would then point to code that is no more.
  */
-const loaded = new Map<string, Library>();
+const loaded = new Map<string, KoffiLibrary>();
 
-function load(soname: string): Library | undefined {
+/** A library that was found by its soname. */
+class Library {
+  readonly #library: KoffiLibrary;
+  readonly #soname: string;
+  readonly #debian: string;
+
+  constructor(library: KoffiLibrary, soname: string, debian: string) {
+    this.#library = library;
+    this.#soname = soname;
+    this.#debian = debian;
+  }
+
+  /** @throws MptError UNAVAILABLE when the library lacks the function: it is not the one that its name says */
+  func(prototype: string): ReturnType<KoffiLibrary['func']> {
+    try {
+      return this.#library.func(prototype);
+    } catch (cause) {
+      const name = /(\w+)\(/.exec(prototype)?.[1] ?? prototype;
+      throw new MptError('UNAVAILABLE', `${this.#soname} lacks the function ${name}: the file is not that library, or is damaged`, {
+        hint: `install ${this.#debian} again, or look for another ${this.#soname} in LD_LIBRARY_PATH`,
+        cause,
+      });
+    }
+  }
+}
+
+/** @param debian the package that has it */
+function load(soname: string, debian: string): Library | undefined {
   try {
     const library = loaded.get(soname) ?? koffi.load(soname);
     loaded.set(soname, library);
-    return library;
+    return new Library(library, soname, debian);
   } catch {
     return undefined;
   }
 }
 
-/** True when the dynamic linker finds the library. */
-export const hasLibrary = (soname: string): boolean => load(soname) !== undefined;
+/**
+ * Why the dynamic linker does not load the library, in its words; undefined when it does. The library does not stay loaded: one of
+ * another version must not stand in for the right one later.
+ */
+export function loadProblem(soname: string): string | undefined {
+  try {
+    if (!loaded.has(soname)) koffi.load(soname).unload();
+    return undefined;
+  } catch (error) {
+    return String((error as Error).message).replace(/^Failed to load shared library: /, '');
+  }
+}
 
 /** Failed calls return a negative number and set errno, which is read in the very next expression. */
 const failed = (result: number): number => (result < 0 ? -(koffi.errno() || EIO) : result);
@@ -55,7 +93,7 @@ const addressOf = (pointer: Pointer): number => (pointer === 0 ? -(koffi.errno()
 
 /** A logger that says nothing: libraries print each failure to stderr otherwise, and failures are told by MptError. */
 function silentLogger(): Pointer {
-  const toollog = load('libxentoollog.so.1');
+  const toollog = load('libxentoollog.so.1', 'libxentoollog1');
   if (toollog === undefined) return 0;
   const file = koffi.load('libc.so.6').func('uintptr_t fopen(const char *path, const char *mode)')('/dev/null', 'w') as Pointer;
   return file === 0 ? 0 : toollog.func('uintptr_t xtl_createlogger_stdiostream(uintptr_t file, int level, unsigned int flags)')(file, 0, 0);
@@ -68,12 +106,10 @@ const sharedLogger = (): Pointer => {
 };
 
 export function loadDeviceModel(rawRanges: Pick<XenDeviceModel, 'mapIoRange' | 'unmapIoRange'>): XenDeviceModel | undefined {
-  const lib = load(XEN_LIBRARIES.deviceModel.soname);
+  const lib = load(XEN_LIBRARIES.deviceModel.soname, XEN_LIBRARIES.deviceModel.debian);
   if (lib === undefined) return undefined;
   const prefix = 'xendevicemodel_';
   const f = (name: string, args: string) => lib.func(`int ${prefix}${name}(uintptr_t h, uint16_t domid${args === '' ? '' : `, ${args}`})`);
-  const handle = lib.func(`uintptr_t ${prefix}open(uintptr_t logger, unsigned int flags)`)(sharedLogger(), 0) as Pointer;
-  if (handle === 0) return undefined;
   const create = f('create_ioreq_server', 'int bufioreq, void *id');
   const info = f('get_ioreq_server_info', 'uint16_t id, void *ioreq_gfn, void *bufioreq_gfn, void *port');
   const mapRange = f('map_io_range_to_ioreq_server', 'uint16_t id, int is_mmio, uint64_t start, uint64_t end');
@@ -90,6 +126,8 @@ export function loadDeviceModel(rawRanges: Pick<XenDeviceModel, 'mapIoRange' | '
   const close = lib.func(`int ${prefix}close(uintptr_t h)`);
   const id = new Uint16Array(1);
   const port = new Uint32Array(1);
+  const handle = lib.func(`uintptr_t ${prefix}open(uintptr_t logger, unsigned int flags)`)(sharedLogger(), 0) as Pointer;
+  if (handle === 0) return undefined;
   return {
     createIoreqServer: (domid, bufioreq) => {
       const result = failed(create(handle, domid, bufioreq, id));
@@ -128,11 +166,9 @@ export function loadDeviceModel(rawRanges: Pick<XenDeviceModel, 'mapIoRange' | '
 }
 
 export function loadForeignMemory(): XenForeignMemory | undefined {
-  const lib = load(XEN_LIBRARIES.foreignMemory.soname);
+  const lib = load(XEN_LIBRARIES.foreignMemory.soname, XEN_LIBRARIES.foreignMemory.debian);
   if (lib === undefined) return undefined;
   const prefix = 'xenforeignmemory_';
-  const handle = lib.func(`uintptr_t ${prefix}open(uintptr_t logger, unsigned int flags)`)(sharedLogger(), 0) as Pointer;
-  if (handle === 0) return undefined;
   const map = lib.func(`uintptr_t ${prefix}map(uintptr_t h, uint32_t domid, int prot, size_t pages, void *gfns, void *errors)`);
   const unmap = lib.func(`int ${prefix}unmap(uintptr_t h, uintptr_t address, size_t pages)`);
   const mapResource = lib.func(
@@ -143,6 +179,8 @@ export function loadForeignMemory(): XenForeignMemory | undefined {
   const address = new BigUint64Array(1);
   /** The library's record of each mapped resource, by address. */
   const resources = new Map<number, Pointer>();
+  const handle = lib.func(`uintptr_t ${prefix}open(uintptr_t logger, unsigned int flags)`)(sharedLogger(), 0) as Pointer;
+  if (handle === 0) return undefined;
   return {
     mapForeign: (domid, gfns, errors) => addressOf(map(handle, domid, PROT_READ_WRITE, gfns.length, gfns, errors)),
     unmapForeign: (at, pages) => failed(unmap(handle, at, pages)),
@@ -166,7 +204,7 @@ export function loadForeignMemory(): XenForeignMemory | undefined {
 
 /** @returns a function that opens a handle with ports of its own */
 export function loadEventChannels(): (() => XenEventChannels | number) | undefined {
-  const lib = load(XEN_LIBRARIES.eventChannels.soname);
+  const lib = load(XEN_LIBRARIES.eventChannels.soname, XEN_LIBRARIES.eventChannels.debian);
   if (lib === undefined) return undefined;
   const prefix = 'xenevtchn_';
   const open = lib.func(`uintptr_t ${prefix}open(uintptr_t logger, unsigned int flags)`);
@@ -194,7 +232,7 @@ export function loadEventChannels(): (() => XenEventChannels | number) | undefin
 const GRANT_TABLE_OP = 20;
 
 export function loadHypercalls(): XenHypercalls | undefined {
-  const lib = load(XEN_LIBRARIES.hypercalls.soname);
+  const lib = load(XEN_LIBRARIES.hypercalls.soname, XEN_LIBRARIES.hypercalls.debian);
   if (lib === undefined) return undefined;
   const handle = lib.func('uintptr_t xencall_open(uintptr_t logger, unsigned int flags)')(sharedLogger(), 0) as Pointer;
   if (handle === 0) return undefined;
@@ -226,14 +264,8 @@ const HYPERCALL_BUFFER_SIZE = 40;
 const NO_COPY_MODE = 0;
 
 export function loadControl(version: string): XenControl | undefined {
-  const lib = load(xenctrlSoname(version));
+  const lib = load(xenctrlSoname(version), xenctrlPackage(version));
   if (lib === undefined) return undefined;
-  const handle = lib.func('uintptr_t xc_interface_open(uintptr_t logger, uintptr_t dombuild, unsigned int flags)')(
-    sharedLogger(),
-    sharedLogger(),
-    0,
-  ) as Pointer;
-  if (handle === 0) return undefined;
   const f = (name: string, args: string) => lib.func(`int xc_${name}(uintptr_t h, ${args})`);
   const domain = (name: string, args = '') => f(name, `uint32_t domid${args === '' ? '' : `, ${args}`}`);
   const create = f('domain_create', 'void *domid, void *config');
@@ -264,6 +296,12 @@ export function loadControl(version: string): XenControl | undefined {
   const gfn = new BigUint64Array(1);
   const SET_ALLOCATION = 31;
   const ESRCH = 3;
+  const handle = lib.func('uintptr_t xc_interface_open(uintptr_t logger, uintptr_t dombuild, unsigned int flags)')(
+    sharedLogger(),
+    sharedLogger(),
+    0,
+  ) as Pointer;
+  if (handle === 0) return undefined;
   return {
     createDomain: (config) => {
       // The id to use, or 0 for any; then the id that it became.
@@ -320,7 +358,7 @@ const XENSTORE = { soname: 'libxenstore.so.4', debian: 'libxenstore4' } as const
 
 /** @returns a function that reads a key of xenstore, or undefined without the library or the daemon */
 export function loadXenstore(): ((path: string) => string | undefined) | undefined {
-  const lib = load(XENSTORE.soname);
+  const lib = load(XENSTORE.soname, XENSTORE.debian);
   if (lib === undefined) return undefined;
   const open = lib.func('uintptr_t xs_open(unsigned long flags)');
   const read = lib.func('uintptr_t xs_read(uintptr_t h, uint32_t transaction, const char *path, void *length)');

@@ -30,6 +30,8 @@ export const COMMANDS: Readonly<Partial<Record<number, CommandRule>>> = {
 const O = HEADER_SIZE;
 /** The JSON of a client's VERSION; real ones have 200 bytes. */
 const VERSION_JSON_MAX = 4096;
+/** What a client must take in one message: a page. */
+const TRANSFER_MIN = 4096;
 
 interface Capabilities {
   readonly max_data_xfer_size?: unknown;
@@ -49,8 +51,14 @@ function version(session: Session): number {
     stream.fail('no common version');
     return 0;
   }
-  const asked = capabilities.max_data_xfer_size;
-  session.agreed(typeof asked === 'number' && asked >= 4096 ? Math.floor(asked) : LIMITS.maxDataXferSize);
+  const { max_data_xfer_size: asked = LIMITS.maxDataXferSize } = capabilities;
+  if (typeof asked !== 'number' || asked < TRANSFER_MIN) {
+    session.complain(`the client takes ${asked} bytes of data in a message, fewer than ${TRANSFER_MIN}`);
+    session.replyError(E.INVAL);
+    stream.fail('no common version');
+    return 0;
+  }
+  session.agreed(Math.floor(asked));
   const answer = {
     capabilities: {
       max_msg_fds: LIMITS.maxMsgFds,

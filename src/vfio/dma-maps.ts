@@ -187,7 +187,7 @@ export class DmaMaps extends RamAccess<Piece> {
   /** An entry over the file, or a positive errno. */
   #open(iova: number, size: number, flags: number, fd: number, offset: number): Entry | number {
     if (offset % PAGE_SIZE !== 0 || offset >= GPA_LIMIT) return E.INVAL;
-    const file = this.#files.identify(fd);
+    const file = this.#files.identify(fd, (flags & DmaFlag.WRITE) !== 0);
     if (typeof file === 'number') return -file;
     if (offset + size > file.size) return E.INVAL;
     if (!this.#files.sealShrink(fd) && !this.#trustFiles) {

@@ -6,13 +6,16 @@
  * client does, gets them to the right one.
  *
  * Messages are used where they lie. Beside the current one, `lookAhead` finds a later message (the reply to a request of ours) without
- * losing those in between.
+ * losing those in between; there is always room for it, because messages of the client fill only the first half of the buffer.
  */
 import { HEADER_SIZE, HeaderFlag, LIMITS, MESSAGE_MAX } from './protocol.js';
 import type { Transport } from './transport.js';
 
 /** Where requests of ours are written in the output buffer: behind the largest reply. */
 export const REQUEST_AT = Math.ceil(MESSAGE_MAX / 64) * 64;
+
+/** Descriptors that may wait with messages behind the current one. */
+const CARRIED_MAX = 8 * LIMITS.maxMsgFds;
 
 /** Why a stream ended. */
 export type StreamEnd =
@@ -23,7 +26,14 @@ export type StreamEnd =
   | 'the first message is not VERSION'
   | 'no common version'
   | 'a request was not answered in time'
+  | 'too many descriptors wait'
   | 'closed';
+
+/** Descriptors of one message, and whether there were more. */
+interface Carried {
+  readonly list: number[];
+  readonly surplus: boolean;
+}
 
 export class MessageStream {
   readonly transport: Transport;
@@ -32,6 +42,8 @@ export class MessageStream {
   /** The output buffer. */
   readonly out: DataView;
   readonly outBytes: Uint8Array;
+  /** Where the part of the input ends that messages of the client fill: what is behind it is for replies to requests of ours. */
+  readonly #inputEnd: number;
   /** The current message. */
   id = 0;
   command = 0;
@@ -42,7 +54,7 @@ export class MessageStream {
   bodyLength = 0;
   /** Its descriptors. Who wants one takes it out of the list; what is left is closed with the message. */
   fds: number[] = [];
-  /** More descriptors came than a message may have; the surplus is closed. */
+  /** More descriptors came than a message may have, or some were lost on the way; the surplus is closed. */
   surplusFds = false;
   #end: StreamEnd | undefined;
   /** First byte of the current or next message, and end of what was received. */
@@ -51,9 +63,10 @@ export class MessageStream {
   /** Bytes of the current message; 0 when there is none. */
   #size = 0;
   /** Descriptors by the position of their message. */
-  readonly #carried = new Map<number, number[]>();
-  /** Messages that `lookAhead` took. */
-  readonly #taken = new Set<number>();
+  readonly #carried = new Map<number, Carried>();
+  #carriedCount = 0;
+  /** Where a receive puts descriptors; empty between two. */
+  readonly #arrived: number[] = [];
 
   constructor(transport: Transport) {
     this.transport = transport;
@@ -61,11 +74,17 @@ export class MessageStream {
     this.view = new DataView(input.buffer, input.byteOffset, input.length);
     this.out = new DataView(output.buffer, output.byteOffset, output.length);
     this.outBytes = output;
+    this.#inputEnd = input.length - MESSAGE_MAX;
   }
 
   /** Why nothing more will come; undefined while the connection stands. */
   get end(): StreamEnd | undefined {
     return this.#end;
+  }
+
+  /** Something was received and not yet looked at: a wait for the socket would overlook it. */
+  get buffered(): boolean {
+    return this.#filled > this.#start + this.#size;
   }
 
   /** Input bytes, for data of the current message. */
@@ -80,25 +99,24 @@ export class MessageStream {
    */
   next(timeoutMs: number): boolean {
     this.release();
-    for (;;) {
+    for (let wait = timeoutMs; ; wait = 0) {
       const size = this.#messageAt(this.#start);
       if (size > 0) {
-        if (this.#taken.size > 0 && this.#taken.delete(this.#start)) {
-          this.#start += size;
-          continue;
-        }
         this.#open(this.#start, size);
         return true;
       }
-      if (size < 0 || !this.#fill(timeoutMs)) return false;
+      // Waits once: a client that sends byte by byte does not keep the caller from its other work.
+      if (size < 0 || !this.#fill(wait)) return false;
     }
   }
 
   /** The current message is done with: its descriptors that nobody took are closed. */
   release(): void {
     if (this.#size === 0) return;
-    for (const fd of this.fds) this.transport.closeFd(fd);
-    if (this.fds.length > 0) this.fds = [];
+    if (this.fds.length > 0) {
+      for (const fd of this.fds) this.transport.closeFd(fd);
+      this.fds = [];
+    }
     this.surplusFds = false;
     this.#start += this.#size;
     this.#size = 0;
@@ -106,7 +124,7 @@ export class MessageStream {
 
   /**
    * Looks for the reply to request `id` behind the current message, which stays as it is.
-   * @returns the position of its header in `view`, valid until the next `next()`; undefined: none came in time, or the stream ended
+   * @returns the position of its header in `view`, to be given to `removeAhead`; undefined: none came in time, or the stream ended
    */
   lookAhead(id: number, deadline: number): number | undefined {
     let at = this.#start + this.#size;
@@ -115,17 +133,24 @@ export class MessageStream {
       if (size < 0) return undefined;
       if (size > 0) {
         const reply = (this.view.getUint32(at + 8, true) & HeaderFlag.TYPE_MASK) === HeaderFlag.REPLY;
-        if (reply && this.view.getUint16(at, true) === id && !this.#taken.has(at)) {
-          this.#taken.add(at);
-          return at;
-        }
+        if (reply && this.view.getUint16(at, true) === id) return at;
         at += size;
         continue;
       }
       const left = deadline - performance.now();
       if (left <= 0 || this.bytes.length === this.#filled) return undefined;
-      this.#receive(left);
+      this.#receive(left, this.bytes.length);
     }
+  }
+
+  /** Takes a message that `lookAhead` found out of the input: an access may need any number of replies. */
+  removeAhead(at: number): void {
+    const size = this.view.getUint32(at + 4, true);
+    const fds = this.#takeCarried(at);
+    for (const fd of fds?.list ?? []) this.transport.closeFd(fd);
+    this.bytes.copyWithin(at, at + size, this.#filled);
+    this.#filled -= size;
+    this.#moveCarried(at, size);
   }
 
   /**
@@ -155,8 +180,9 @@ export class MessageStream {
   close(): void {
     this.#end ??= 'closed';
     this.release();
-    for (const fds of this.#carried.values()) for (const fd of fds) this.transport.closeFd(fd);
+    for (const { list } of this.#carried.values()) for (const fd of list) this.transport.closeFd(fd);
     this.#carried.clear();
+    this.#carriedCount = 0;
     this.transport.close();
   }
 
@@ -183,11 +209,26 @@ export class MessageStream {
     this.body = at + HEADER_SIZE;
     this.bodyLength = size - HEADER_SIZE;
     if (this.#carried.size === 0) return;
-    const fds = this.#carried.get(at);
+    const fds = this.#takeCarried(at);
     if (fds === undefined) return;
+    this.surplusFds = fds.surplus;
+    this.fds = fds.list;
+  }
+
+  #takeCarried(at: number): Carried | undefined {
+    const fds = this.#carried.get(at);
+    if (fds === undefined) return undefined;
     this.#carried.delete(at);
-    this.surplusFds = fds.length > LIMITS.maxMsgFds;
-    this.fds = fds;
+    this.#carriedCount -= fds.list.length;
+    return fds;
+  }
+
+  /** Messages at and behind `from` lie `by` bytes nearer now. */
+  #moveCarried(from: number, by: number): void {
+    if (this.#carried.size === 0) return;
+    const all = [...this.#carried];
+    this.#carried.clear();
+    for (const [at, fds] of all) this.#carried.set(at < from ? at : at - by, fds);
   }
 
   /** Receives more; there is no current message, so what is here may be moved to the front. */
@@ -195,8 +236,8 @@ export class MessageStream {
     if (this.#start === this.#filled) {
       this.#start = 0;
       this.#filled = 0;
-    } else if (this.#start + MESSAGE_MAX > this.bytes.length) this.#compact();
-    return this.#receive(timeoutMs);
+    } else if (this.#start + MESSAGE_MAX > this.#inputEnd) this.#compact();
+    return this.#receive(timeoutMs, this.#inputEnd);
   }
 
   #compact(): void {
@@ -204,28 +245,23 @@ export class MessageStream {
     this.bytes.copyWithin(0, by, this.#filled);
     this.#start = 0;
     this.#filled -= by;
-    const moved = [...this.#carried].map(([at, fds]) => [at - by, fds] as const);
-    this.#carried.clear();
-    for (const [at, fds] of moved) this.#carried.set(at, fds);
-    const taken = [...this.#taken].map((at) => at - by);
-    this.#taken.clear();
-    for (const at of taken) this.#taken.add(at);
+    this.#moveCarried(0, by);
   }
 
-  #receive(timeoutMs: number): boolean {
-    const fds: number[] = [];
-    const got = this.transport.receive(this.#filled, this.bytes.length, timeoutMs, fds);
+  #receive(timeoutMs: number, end: number): boolean {
+    const got = this.transport.receive(this.#filled, end, timeoutMs, this.#arrived);
     if (got < 0) {
       this.#end = 'the client disconnected';
       return false;
     }
     this.#filled += got;
-    if (fds.length > 0) this.#carry(fds);
+    if (this.#arrived.length > 0 || this.transport.lostFds) this.#carry(this.transport.lostFds);
     return got > 0;
   }
 
   /** Gives descriptors to the message that began last. */
-  #carry(fds: readonly number[]): void {
+  #carry(lost: boolean): void {
+    const fds = this.#arrived;
     let at = this.#start;
     for (;;) {
       if (this.#filled - at < HEADER_SIZE) break;
@@ -233,12 +269,13 @@ export class MessageStream {
       if (size < HEADER_SIZE || at + size >= this.#filled) break;
       at += size;
     }
-    const list = this.#carried.get(at) ?? [];
-    for (const fd of fds) {
-      // One more than allowed is kept, so that the message is known to have too many.
-      if (list.length <= LIMITS.maxMsgFds) list.push(fd);
-      else this.transport.closeFd(fd);
-    }
-    this.#carried.set(at, list);
+    const { list, surplus } = this.#carried.get(at) ?? { list: [], surplus: false };
+    const room = LIMITS.maxMsgFds - list.length;
+    for (const fd of fds.slice(room)) this.transport.closeFd(fd);
+    list.push(...fds.slice(0, room));
+    this.#carried.set(at, { list, surplus: surplus || lost || fds.length > room });
+    this.#carriedCount += Math.min(room, fds.length);
+    if (this.#carriedCount > CARRIED_MAX) this.#end ??= 'too many descriptors wait';
+    fds.length = 0;
   }
 }

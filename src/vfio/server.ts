@@ -10,7 +10,7 @@ import { OwnedFd } from '../native/fd.js';
 import { libcSyscalls } from '../native/libc.js';
 import { Poller } from '../native/poll.js';
 import { libcSockets, SOCK, type SocketCalls, setBuffers, UNIX_PATH_MAX, unixAddress } from '../native/sockets.js';
-import { EAGAIN, type Syscalls } from '../native/syscalls.js';
+import { EAGAIN, EINTR, type Syscalls } from '../native/syscalls.js';
 import { DmaMaps } from './dma-maps.js';
 import { type RegionAccess, Session } from './session.js';
 import { type SocketTransport, socketTransport } from './transport.js';
@@ -36,6 +36,7 @@ const WAIT_SLICE_MS = 100;
 /** What the kernel may hold for us in each direction: a burst of posted writes, or a large reply. */
 const SOCKET_BUFFER = 1 << 20;
 const EADDRINUSE = 98;
+const ECONNABORTED = 103;
 const ECONNREFUSED = 111;
 const ENOENT = 2;
 
@@ -72,6 +73,16 @@ export class VfioUserServer {
     this.#listener = listen(calls, path);
     this.#inode = lstatSync(path).ino;
     this.#waiter = new Poller(calls.sys, [this.#listener.fd]);
+  }
+
+  /** What becomes readable when there is something for `receive`. */
+  get fd(): number {
+    return this.#transport?.fd ?? this.#listener.fd;
+  }
+
+  /** There is something for `receive` that the descriptor does not tell of. */
+  get buffered(): boolean {
+    return this.#session?.stream.buffered === true;
   }
 
   /** The client's connection, while there is one. */
@@ -127,27 +138,37 @@ export class VfioUserServer {
   }
 
   #prepareWait(session: Session): void {
-    session.device.irqs.pollEvents();
-    const polled = session.device.irqs.polled();
+    const { irqs } = session.device;
     const transport = this.#transport as SocketTransport;
-    if (polled.length > 0 || transport.wakeFds.length > 0)
-      transport.wakeFds = polled.filter((event) => event instanceof EventFd).map(({ fd }) => fd);
+    if (!irqs.polls && transport.wakeFds.length === 0) return;
+    irqs.pollEvents();
+    transport.wakeFds = irqs
+      .polled()
+      .filter((event) => event instanceof EventFd)
+      .map(({ fd }) => fd);
   }
 
   #accept(timeoutMs: number): void {
     if (this.#waiter.wait(Math.ceil(timeoutMs)) === 0) return;
-    const fd = this.#calls.sockets.accept(this.#listener.fd, 0);
-    // The client may be gone again.
-    if (fd < 0) return;
+    const { onComplaint } = this.#events;
     const { sys, sockets } = this.#calls;
+    const fd = sockets.accept(this.#listener.fd, 0);
+    if (fd < 0) {
+      // The client is gone again; anything else (EMFILE) stays until something is closed: no loop that asks again at once.
+      if (fd === -ECONNABORTED || fd === -EINTR || fd === -EAGAIN) return;
+      onComplaint?.(`${this.device.name}: a client cannot be accepted, errno ${errnoText(-fd)}`);
+      sys.poll(new Uint8Array(0), 0, WAIT_SLICE_MS);
+      return;
+    }
     setBuffers(sockets, fd, SOCKET_BUFFER);
     try {
       this.#transport = socketTransport(sys, sockets, fd);
     } catch (error) {
       sys.close(fd);
-      throw error;
+      if (!MptError.is(error)) throw error;
+      onComplaint?.(`${this.device.name}: a client was sent away: ${error.message}`);
+      return;
     }
-    const { onComplaint } = this.#events;
     this.#session = new Session(this.#transport, {
       device: this.device,
       memory: this.memory,

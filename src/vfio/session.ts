@@ -5,7 +5,7 @@
  * The client is hostile. Whatever it sends is answered by an errno or ends the connection, every descriptor that came with it is
  * closed or owned, and nothing throws. All sizes are checked against the bytes that are there before anything is read.
  */
-import { type Errno, RegionFlag, type VfioDevice } from '../core/vfio/device.js';
+import { type Errno, RegionFlag, type VfioDevice, type VfioRegion } from '../core/vfio/device.js';
 import type { IrqEvent } from '../core/vfio/irqs.js';
 import { COMMANDS } from './commands.js';
 import type { DmaMaps, MessageMemory } from './dma-maps.js';
@@ -33,11 +33,18 @@ export interface SessionOptions {
 
 /** Messages that are answered in one go before the caller gets its turn. */
 const MESSAGES_PER_TURN = 256;
-/** How long the client may take to answer a request of ours; its own limit for ours is 5 s. */
-const REQUEST_DEADLINE_MS = 2000;
+/**
+ * How long the client may take to answer a request of ours: less than its own limit for ours, 5 s, and less than after what a thread
+ * that is to stop is ended by force.
+ */
+const REQUEST_DEADLINE_MS = 1500;
 /** Ids of our requests: those of the client count in a space of their own, but a log reads better with both apart. */
 const FIRST_REQUEST_ID = 0x8000;
 const REQUEST_BODY = REQUEST_AT + HEADER_SIZE;
+const REPLY_DATA = HEADER_SIZE + BODY.REGION_ACCESS;
+const REPLY_VIEWS_MAX = 64;
+/** Bytes of the largest single access of a guest. */
+const SMALL = 8;
 /** Complaints that are passed on; the rest is only counted. */
 const COMPLAINTS_MAX = 20;
 
@@ -58,6 +65,10 @@ export class Session implements MessageMemory {
   readonly #access = new RegionAccess();
   /** Views of the reply's data by length, for the lengths that come often. */
   readonly #replyViews = new Map<number, Uint8Array>();
+  /** Room for the data of a guest's write, by length. */
+  readonly #small = Array.from({ length: SMALL + 1 }, (_, length) => new Uint8Array(length));
+  /** The device's regions by index. */
+  readonly #regions: readonly (VfioRegion | undefined)[];
   #state: number = State.NEW;
   #pending = false;
   /** REGION_WRITE_MULTI in progress: entries, and the next one. */
@@ -71,6 +82,8 @@ export class Session implements MessageMemory {
     this.openEvent = options.openEvent;
     this.#onComplaint = options.onComplaint;
     this.stream = new MessageStream(transport);
+    const { regions, regionCount } = this.device;
+    this.#regions = Array.from({ length: regionCount }, (_, index) => regions.get(index));
     this.memory.messages = this;
   }
 
@@ -171,14 +184,10 @@ export class Session implements MessageMemory {
   /** DMA_READ: copies client memory that has no file. */
   dmaRead(address: number, target: Uint8Array): boolean {
     return this.#eachTransfer(target.length, (done, n) => {
-      const { out, view, bytes } = this.stream;
+      const { out } = this.stream;
       setU64(out, REQUEST_BODY, address + done);
       setU64(out, REQUEST_BODY + 8, n);
-      const at = this.#request(Command.DMA_READ, BODY.DMA_ACCESS, n);
-      if (at === undefined || u64(view, at + HEADER_SIZE + 8) !== n) return false;
-      const data = at + HEADER_SIZE + BODY.DMA_ACCESS;
-      target.set(bytes.subarray(data, data + n), done);
-      return true;
+      return this.#request(Command.DMA_READ, BODY.DMA_ACCESS, target.subarray(done, done + n));
     });
   }
 
@@ -189,7 +198,7 @@ export class Session implements MessageMemory {
       setU64(out, REQUEST_BODY, address + done);
       setU64(out, REQUEST_BODY + 8, n);
       outBytes.set(source.subarray(done, done + n), REQUEST_BODY + BODY.DMA_ACCESS);
-      return this.#request(Command.DMA_WRITE, BODY.DMA_ACCESS + n, 0) !== undefined;
+      return this.#request(Command.DMA_WRITE, BODY.DMA_ACCESS + n);
     });
   }
 
@@ -224,21 +233,29 @@ export class Session implements MessageMemory {
 
   /**
    * Sends a request and waits for its reply; what the client asks meanwhile is kept for later.
-   * @returns where the reply lies in the input, or undefined: refused, late, too short, or the client is gone
+   * @param target where the reply's data goes, which must have that length. Without one the reply may be a bare header, as QEMU's to
+   *   DMA_WRITE is
+   * @returns false: refused, late, too short, or the client is gone
    */
-  #request(command: Command, bodyLength: number, dataLength: number): number | undefined {
+  #request(command: Command, bodyLength: number, target?: Uint8Array): boolean {
     const { stream } = this;
     const id = this.#nextRequestId();
-    if (!stream.send(REQUEST_AT, id, command, bodyLength, HeaderFlag.COMMAND, 0)) return undefined;
+    if (!stream.send(REQUEST_AT, id, command, bodyLength, HeaderFlag.COMMAND, 0)) return false;
     const at = stream.lookAhead(id, performance.now() + REQUEST_DEADLINE_MS);
     if (at === undefined) {
       // Without this a reply that comes later would be taken for another's.
       stream.fail('a request was not answered in time');
-      return undefined;
+      return false;
     }
-    const failed = (stream.view.getUint32(at + 8, true) & HeaderFlag.ERROR) !== 0;
-    const length = stream.view.getUint32(at + 4, true) - HEADER_SIZE;
-    return failed || length < BODY.DMA_ACCESS + dataLength ? undefined : at;
+    const { view, bytes } = stream;
+    let answered = view.getUint16(at + 2, true) === command && (view.getUint32(at + 8, true) & HeaderFlag.ERROR) === 0;
+    if (answered && target !== undefined) {
+      const data = at + HEADER_SIZE + BODY.DMA_ACCESS;
+      answered = view.getUint32(at + 4, true) === data - at + target.length && u64(view, at + HEADER_SIZE + 8) === target.length;
+      if (answered) target.set(bytes.subarray(data, data + target.length));
+    }
+    stream.removeAhead(at);
+    return answered;
   }
 
   // --- messages of the client ---------------------------------------------------------------------------------------
@@ -277,12 +294,10 @@ export class Session implements MessageMemory {
   }
 
   #read(): boolean {
-    const { stream } = this;
     const count = this.#accessFields(BODY.REGION_ACCESS, RegionFlag.READ);
     if (count < 0) return false;
     this.#access.write = false;
     this.#access.bytes = this.#replyData(count);
-    stream.outBytes.fill(0, HEADER_SIZE + BODY.REGION_ACCESS, HEADER_SIZE + BODY.REGION_ACCESS + count);
     this.#pending = true;
     return true;
   }
@@ -297,15 +312,15 @@ export class Session implements MessageMemory {
       return false;
     }
     this.#access.write = true;
-    this.#access.bytes = stream.bytes.subarray(data, data + count);
+    this.#access.bytes = this.#written(data, count);
     this.#pending = true;
     return true;
   }
 
   /** Takes offset, region and count of the current message and checks them. @returns the count, or -1 when it was refused */
   #accessFields(needed: number, flag: number): number {
-    const { view, body, bodyLength, fds } = this.stream;
-    if (this.#state === State.NEW || bodyLength < needed || fds.length > 0) {
+    const { view, body, bodyLength, fds, surplusFds } = this.stream;
+    if (this.#state === State.NEW || bodyLength < needed || fds.length > 0 || surplusFds) {
       this.#refuse(E.INVAL, 'an access before VERSION, too short or with descriptors');
       if (this.#state === State.NEW) this.stream.fail('the first message is not VERSION');
       return -1;
@@ -318,7 +333,7 @@ export class Session implements MessageMemory {
   }
 
   #setAccess(offset: number, region: number, count: number, flag: number): number {
-    const info = this.device.regions.get(region);
+    const info = region < this.#regions.length ? this.#regions[region] : undefined;
     // As numbers offset + count does not wrap.
     if (info === undefined || (info.flags & flag) === 0 || count === 0 || offset + count > info.size) return E.INVAL;
     this.#access.region = region;
@@ -326,22 +341,34 @@ export class Session implements MessageMemory {
     return 0;
   }
 
+  /** Where the reply's data goes, filled with zeros: a device that answers fewer bytes must not give away an earlier reply. */
   #replyData(count: number): Uint8Array {
-    const start = HEADER_SIZE + BODY.REGION_ACCESS;
     let bytes = this.#replyViews.get(count);
     if (bytes === undefined) {
-      bytes = this.stream.outBytes.subarray(start, start + count);
-      if (this.#replyViews.size < 64) this.#replyViews.set(count, bytes);
+      bytes = this.stream.outBytes.subarray(REPLY_DATA, REPLY_DATA + count);
+      if (this.#replyViews.size < REPLY_VIEWS_MAX) this.#replyViews.set(count, bytes);
     }
+    if (count > SMALL) bytes.fill(0);
+    else for (let i = 0; i < count; i++) bytes[i] = 0;
     return bytes;
+  }
+
+  /** The bytes that a message writes. A guest's access is copied to a place that has views already: a new view would cost more. */
+  #written(at: number, count: number): Uint8Array {
+    const { bytes } = this.stream;
+    if (count > SMALL) return bytes.subarray(at, at + count);
+    const small = this.#small[count] as Uint8Array;
+    for (let i = 0; i < count; i++) small[i] = bytes[at + i] as number;
+    return small;
   }
 
   #multi(): boolean {
     const { stream } = this;
     const count = stream.bodyLength < BODY.WRITE_MULTI ? 0 : u64(stream.view, stream.body);
     const complete = stream.bodyLength === BODY.WRITE_MULTI + count * MULTI_ENTRY;
-    if (this.#state === State.NEW || count === 0 || count > MULTI_MAX || !complete || stream.fds.length > 0) {
+    if (this.#state === State.NEW || count === 0 || count > MULTI_MAX || !complete || stream.fds.length > 0 || stream.surplusFds) {
       this.#refuse(E.INVAL, `REGION_WRITE_MULTI with ${count} entries in ${stream.bodyLength} bytes`);
+      if (this.#state === State.NEW) stream.fail('the first message is not VERSION');
       return false;
     }
     this.#multiCount = count;
@@ -351,7 +378,7 @@ export class Session implements MessageMemory {
 
   /** The next entry that can be carried out; when there is none any more the message is answered. */
   #nextOfMulti(): RegionAccess | undefined {
-    const { view, body, bytes } = this.stream;
+    const { view, body } = this.stream;
     while (this.#multiNext < this.#multiCount) {
       const entry = body + BODY.WRITE_MULTI + this.#multiNext++ * MULTI_ENTRY;
       const count = view.getUint32(entry + 12, true);
@@ -360,7 +387,7 @@ export class Session implements MessageMemory {
         continue;
       }
       this.#access.write = true;
-      this.#access.bytes = bytes.subarray(entry + 16, entry + 16 + count);
+      this.#access.bytes = this.#written(entry + 16, count);
       this.#pending = true;
       return this.#access;
     }

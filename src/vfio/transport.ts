@@ -19,6 +19,8 @@ export interface Transport {
    * @returns bytes; 0 when nothing came; -1 when the other side is gone
    */
   receive(start: number, end: number, timeoutMs: number, fds: number[]): number;
+  /** Descriptors of the last receive were lost: more than fit, or this process has no room for them. */
+  readonly lostFds: boolean;
   /** Sends `output[start..end)` whole. @returns false when the other side is gone or does not read */
   send(start: number, end: number, fds?: readonly number[]): boolean;
   /** Gives a descriptor back that came with a message. */
@@ -28,8 +30,8 @@ export interface Transport {
 
 /** How long one blocking receive lasts: a stop is noticed within this time. */
 const RECEIVE_SLICE_MS = 100;
-/** A client that does not read its replies for this long is given up. */
-const SEND_DEADLINE_MS = 5000;
+/** A client that does not read its replies for this long is given up: sooner than a thread that is to stop is ended by force. */
+const SEND_DEADLINE_MS = 1500;
 
 export class SocketTransport implements Transport {
   readonly fd: number;
@@ -57,6 +59,10 @@ export class SocketTransport implements Transport {
 
   get output(): Uint8Array {
     return this.#out.bytes;
+  }
+
+  get lostFds(): boolean {
+    return this.#in.lostFds;
   }
 
   receive(start: number, end: number, timeoutMs: number, fds: number[]): number {
@@ -174,6 +180,7 @@ export class MemoryTransport implements Transport {
   readonly input: Uint8Array;
   readonly output: Uint8Array;
   readonly closeFd: (fd: number) => void;
+  readonly lostFds = false;
   readonly #in: Pipe;
   readonly #out: Pipe;
 

@@ -93,6 +93,31 @@ t.test('watching: the picture once, then changed rows only', async (t) => {
   await updates.return(undefined);
 });
 
+t.test('a source that writes each picture into the same memory', async (t) => {
+  const path = newPath();
+  const rgba = new Uint8Array(new SharedArrayBuffer(16 * 16 * 4));
+  const server = await DisplaySocketServer.listen(path, { picture: async () => ({ width: 16, height: 16, rgba }) });
+  t.teardown(() => server.close());
+  const watchers = [40, 10].map(async (intervalMs) => answersOf(await connectTo(path), { op: 'watch', intervalMs }));
+  const [first, second] = (await Promise.all(watchers)) as [AsyncGenerator<DisplayUpdate>, AsyncGenerator<DisplayUpdate>];
+  for (const updates of [first, second]) t.match((await updates.next()).value, { type: 'picture' });
+  rgba.fill(9, 64 * 3, 64 * 4);
+  rgba.fill(8, 64 * 15);
+  for (const updates of [first, second]) {
+    const { value } = (await updates.next()) as { value: DisplayUpdate & { type: 'rows' } };
+    t.same(
+      value.ranges,
+      [
+        [3, 1],
+        [15, 1],
+      ],
+      'compared with what was sent, not with what is there',
+    );
+    t.same([value.rgba[0], value.rgba[64]], [9, 8]);
+    await updates.return(undefined);
+  }
+});
+
 t.test('watching ends with its connection, changes or none', async (t) => {
   const { path, display, server } = await rig(t);
   display.show(8, 8);

@@ -70,6 +70,7 @@ t.test('every capability has a case of its honesty', async (t) => {
     machine: ['create-machine'],
     foreignVm: ['open-machine'],
     barAccess: ['bar-access'],
+    wholeBus: ['whole-bus'],
   };
   const ids = new Set(CASES.map(({ id }) => id));
   for (const name of Object.keys(backend.capabilities) as Capability[]) {

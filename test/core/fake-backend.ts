@@ -16,6 +16,7 @@ export const EVERYTHING: Capabilities = {
   mapGfnToMfn: true,
   setTrapArea: true,
   barAccess: false,
+  wholeBus: true,
   setPvmmio: true,
   dom0Ready: true,
   setOpregion: true,

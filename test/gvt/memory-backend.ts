@@ -21,6 +21,7 @@ const CAPABILITIES: Capabilities = {
   mapGfnToMfn: false,
   setTrapArea: true,
   barAccess: false,
+  wholeBus: true,
   setPvmmio: false,
   dom0Ready: false,
   setOpregion: false,

@@ -237,6 +237,9 @@ t.test('plane: a copy that each query refreshes', async (t) => {
   t.equal(query().source, 1);
   t.equal(copy[0], 0x0077_7777);
   t.same([...(view.picture()?.rgba.subarray(0, 4) ?? [])], [0x77, 0x77, 0x77, 255]);
+  const given = new Uint8Array(17 * 3 * 4).fill(0xee);
+  t.equal(view.picture(() => given)?.rgba, given, 'into memory of the caller');
+  t.same(given, view.picture()?.rgba);
 
   show(f, { width: 18, height: 3, stride: 256 });
   t.equal(query().source, 2, 'another size, another buffer');

@@ -73,7 +73,9 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
   cpSync(join(ROOT, 'scripts/copy-assets.mjs'), join(tree, 'scripts/copy-assets.mjs'));
   const sources = [
     'src/cli/config.schema.json',
+    'src/cli/display/page/index.html',
     'src/cli/mpt.ts',
+    'src/cli/display/page/page.mjs',
     'src/guest/agent/agent.S',
     'src/guest/agent/protocol.ts',
     'labs/qemu/guest/init',
@@ -87,7 +89,14 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
   const { status, stderr } = node(join(tree, 'scripts/copy-assets.mjs'));
   t.equal(stderr, '');
   t.equal(status, 0);
-  for (const path of ['src/cli/config.schema.json', 'src/guest/agent/agent.S', 'labs/qemu/guest/init', 'labs/xen/dom0/init'])
+  for (const path of [
+    'src/cli/config.schema.json',
+    'src/cli/display/page/page.mjs',
+    'src/cli/display/page/index.html',
+    'src/guest/agent/agent.S',
+    'labs/qemu/guest/init',
+    'labs/xen/dom0/init',
+  ])
     t.ok(existsSync(join(tree, 'build', path)), `copied: ${path}`);
   t.notOk(existsSync(join(tree, 'build/src/guest/agent/protocol.ts')), 'no TypeScript');
   for (const path of kept) t.ok(existsSync(join(tree, 'build', path)), `kept: ${path}`);

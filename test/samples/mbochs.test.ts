@@ -233,6 +233,26 @@ t.test('the plane and its picture', async (t) => {
   );
 });
 
+t.test('a picture in memory of the caller', async (t) => {
+  const small = rig('mbochs-small');
+  setMode(small, { width: 64, height: 70, virtual: 80 });
+  put(small.device, MEMORY, 0, 4, 0x0011_2233);
+  const asked: number[] = [];
+  const given = new Uint8Array(100 + 64 * 70 * 4).fill(0xee).subarray(100);
+  const picture = small.device.picture((bytes) => {
+    asked.push(bytes);
+    return given;
+  });
+  t.same(asked, [64 * 70 * 4]);
+  t.equal(picture?.rgba, given);
+  t.same(picture, small.device.picture(), 'each byte is written');
+  setMode(small, { enable: 0 });
+  t.equal(
+    small.device.picture(() => t.fail('a display that is off needs none') as never),
+    undefined,
+  );
+});
+
 t.test('query flags', async (t) => {
   const { device } = rig('mbochs-small');
   t.same(device.queryGfxPlane(1 | DMABUF, 0), NO_PLANE, 'probe');

@@ -1,12 +1,19 @@
 /** Bad input and Xen's refusals: typed errors that name call, domain, frame and cure. */
 import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
-import { XEN_CONST as C } from '../../src/backends/xen/abi.js';
+import { XEN_CONST as C, XENCTRL } from '../../src/backends/xen/abi.js';
 import { XenBackend } from '../../src/backends/xen/backend.js';
 import { checkXen, xenFailure } from '../../src/backends/xen/failure.js';
+import { createDomain, destroyDomain } from '../../src/backends/xen/machine.js';
 import { Gfn, Gpa, PAGE_SIZE } from '../../src/core/mpt.js';
 import { libcSyscalls } from '../../src/native/libc.js';
-import { BAR, failure, peek, rig, SCRATCH, skip } from './support.js';
+import type { XenCalls } from '../../src/native/xen-calls.js';
+import { BAR, failure, figures, peek, rig, SCRATCH, skip } from './support.js';
+
+const { MPT_LAB_TREE: tree } = process.env;
 
 /** Errno table: what is done, the code and the message. Everything crosses to Xen for real. */
 t.test('errors that Xen answers', { skip }, (t) => {
@@ -178,6 +185,166 @@ t.test('options', { skip }, (t) => {
   t.end();
 });
 
+/** A domain of a kind that the backend does not create, through libxenctrl. @returns its id or minus the errno */
+function createBare(calls: XenCalls, flags: number): number {
+  const { xen_domctl_createdomain: CREATE } = XENCTRL['4.17'];
+  const config = new DataView(new ArrayBuffer(CREATE.size));
+  config.setUint32(CREATE.flags, flags, true);
+  config.setUint32(CREATE.max_vcpus, 1, true);
+  config.setUint32(CREATE.max_evtchn_port, 1023, true);
+  config.setInt32(CREATE.max_grant_frames, 4, true);
+  config.setInt32(CREATE.max_maptrack_frames, 4, true);
+  config.setUint32(CREATE.grant_opts, 1, true);
+  return calls.createDomain(new Uint8Array(config.buffer));
+}
+
+t.test('a PV domain is refused, and left alone', { skip }, (t) => {
+  const backend = new XenBackend(libcSyscalls);
+  const domid = checkXen('createdomain', createBare(backend.xen, 0));
+  const error = failure(() => backend.openMachine(domid));
+  t.equal(error.code, 'UNSUPPORTED');
+  t.equal(
+    error.message,
+    `[xen] open_machine: domain ${domid} is a PV guest, which has no emulated devices; set type='hvm' or type='pvh' in its configuration`,
+  );
+  // What the check spares the caller: Xen's own answer to the first call.
+  t.match(xenFailure('create_ioreq_server', backend.xen.createIoreqServer(domid, 0), { domid }), {
+    code: 'HYPERVISOR',
+    message: new RegExp(`create_ioreq_server of domain ${domid} failed; errno 22 EINVAL; the domain is not an HVM or PVH guest`),
+  });
+  t.ok(figures(backend.xen).domains.includes(domid));
+  destroyDomain(backend, domid);
+  backend.close();
+  t.end();
+});
+
+t.test('a domain without HAP', { skip }, (t) => {
+  const { flags: FLAGS } = XENCTRL['4.17'].xc_domaininfo_t;
+  let hidden = -1;
+  const backend = new XenBackend(libcSyscalls, {}, (calls) => ({
+    ...calls,
+    domainInfo: (first, info) => {
+      const found = calls.domainInfo(first, info);
+      const view = new DataView(info.buffer, info.byteOffset);
+      if (found === hidden) view.setUint32(FLAGS, view.getUint32(FLAGS, true) & ~C.XEN_DOMINF_hap, true);
+      return found;
+    },
+  }));
+  // Debian's Xen is built without shadow paging: it has no such domain, and says so.
+  const refused = createBare(backend.xen, C.XEN_DOMCTL_CDF_hvm);
+  t.match(xenFailure('createdomain', refused), {
+    code: 'UNSUPPORTED',
+    message:
+      'createdomain failed; errno 95 EOPNOTSUPP; Xen runs without hardware virtualization or without HAP: enable SVM/VT-x and nested paging',
+  });
+  // So what Xen says of a domain with HAP is changed.
+  const domid = createDomain(backend, [{ gpa: 0, size: PAGE_SIZE }], 'pvh', 1);
+  hidden = domid;
+  const error = failure(() => backend.openMachine(domid));
+  t.equal(error.code, 'UNSUPPORTED');
+  t.equal(
+    error.message,
+    `[xen] open_machine: domain ${domid} has no hardware-assisted paging, without which pages cannot be tracked; set hap=1 in its configuration`,
+  );
+  destroyDomain(backend, domid);
+  backend.close();
+  t.end();
+});
+
+t.test('libraries that are not what their names say', { skip: skip || (tree === undefined && 'needs the tree of the lab') }, (t) => {
+  const libraries = join(tree as string, 'usr/lib/x86_64-linux-gnu');
+  const control = join(libraries, 'libxenctrl.so.4.17');
+  const folder = mkdtempSync(join(tmpdir(), 'mpt-lib-'));
+  const compile = (name: string, source: string, ...flags: string[]): string => {
+    const file = join(folder, `${name}.c`);
+    writeFileSync(file, source);
+    const library = join(folder, `${name}.so`);
+    const args = ['-shared', '-fPIC', '-o', library, file, `-I${join(tree as string, 'usr/include')}`, `-L${libraries}`, ...flags];
+    const { status, stderr } = spawnSync('gcc', args, { encoding: 'utf8' });
+    if (status !== 0) throw new Error(stderr);
+    return library;
+  };
+  /** All of Xen's libraries, but for some. */
+  const folderWith = (name: string, changes: Readonly<Record<string, string | null>>): string => {
+    const path = join(folder, name);
+    mkdirSync(path);
+    for (const entry of readdirSync(libraries)) if (!(entry in changes)) symlinkSync(join(libraries, entry), join(path, entry));
+    for (const [entry, file] of Object.entries(changes)) if (file !== null) copyFileSync(file, join(path, entry));
+    return path;
+  };
+  const program = `
+    import { xen } from './build/src/backends/xen/index.js';
+    const { available, reason } = xen.probe();
+    let error = {};
+    try { xen.open(); } catch (thrown) { error = { name: thrown.name, code: thrown.code, message: thrown.message }; }
+    process.stdout.write(JSON.stringify({ available, reason, error }));
+  `;
+  const look = (path: string): { available: boolean; reason: string; error: Record<string, string> } => {
+    const env = { ...process.env, LD_LIBRARY_PATH: path };
+    const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { encoding: 'utf8', env });
+    if (stdout === '') throw new Error(stderr);
+    return JSON.parse(stdout);
+  };
+
+  const empty = compile('empty', 'int nothing;');
+  // Every function of the real one. Two do something: it opens, and asks Xen with the next version of the interface.
+  const functions = spawnSync('nm', ['-D', '--defined-only', control], { encoding: 'utf8' })
+    .stdout.split('\n')
+    .map((line) => /^[0-9a-f]+ T (xc_\w+)/.exec(line)?.[1])
+    .filter((name) => name !== undefined && name !== 'xc_interface_open' && name !== 'xc_domain_getinfolist');
+  t.ok(functions.length > 100, `${functions.length} functions`);
+  const newer = compile(
+    'newer',
+    `#define __XEN_TOOLS__ 1
+    #include <stdint.h>
+    #include <stddef.h>
+    #include <xen/xen.h>
+    #include <xen/sysctl.h>
+    #include <xencall.h>
+    static xencall_handle *calls;
+    void *xc_interface_open(void *logger, void *builder, unsigned flags) { return calls = xencall_open(NULL, 0); }
+    int xc_domain_getinfolist(void *handle, uint32_t first, unsigned max, void *info) {
+      struct xen_sysctl *sysctl = xencall_alloc_buffer(calls, sizeof *sysctl);
+      sysctl->cmd = XEN_SYSCTL_getdomaininfolist;
+      sysctl->interface_version = XEN_SYSCTL_INTERFACE_VERSION + 1;
+      return xencall1(calls, __HYPERVISOR_sysctl, (uintptr_t)sysctl);
+    }
+    ${functions.map((name) => `int ${name}(void) { return -1; }`).join('\n')}`,
+    '-lxencall',
+  );
+  const rows: readonly (readonly [string, Readonly<Record<string, string | null>>, RegExp])[] = [
+    [
+      'libxenctrl of another version only',
+      { 'libxenctrl.so.4.17': null, 'libxenctrl.so': null, 'libxenctrl.so.4.18': control },
+      /libxenctrl\.so\.4\.17, the control library of the running Xen 4\.17, cannot be loaded \(libxenctrl\.so\.4\.18 does not match the hypervisor\): .*; install libxenmisc4\.17/,
+    ],
+    [
+      'libxenctrl without its functions',
+      { 'libxenctrl.so.4.17': empty },
+      /libxenctrl\.so\.4\.17 lacks the function xc_\w+: the file is not that library, or is damaged; install libxenmisc4\.17 again/,
+    ],
+    [
+      'another library under the name of one that libxenctrl needs',
+      { 'libxendevicemodel.so.1': join(libraries, 'libxencall.so.1') },
+      /libxenctrl\.so\.4\.17, the control library .* cannot be loaded: .*xendevicemodel.*; install libxenmisc4\.17/,
+    ],
+    [
+      'libxenctrl that speaks another interface',
+      { 'libxenctrl.so.4.17': newer },
+      /libxenctrl\.so\.4\.17 speaks another control interface than the running Xen 4\.17.* errno 13 EACCES; install the libxenmisc4\.17 that belongs/,
+    ],
+  ];
+  for (const [name, changes, says] of rows) {
+    const { available, reason, error } = look(folderWith(`${rows.findIndex(([other]) => other === name)}`, changes));
+    t.equal(available, false, name);
+    t.match(reason, says, `${name}: probe`);
+    t.match(error, { name: 'MptError', code: 'UNAVAILABLE', message: says }, `${name}: open`);
+    t.match(error['message'], /^\[xen\] open: /, name);
+  }
+  rmSync(folder, { recursive: true });
+  t.end();
+});
+
 t.test('what mpt backends says', { skip }, (t) => {
   const backends = (env: Record<string, string>, uid?: number): { stdout: string } =>
     spawnSync(process.execPath, ['build/src/cli/mpt.js', 'backends'], {
@@ -188,7 +355,7 @@ t.test('what mpt backends says', { skip }, (t) => {
   t.match(backends({}).stdout, /auto +takes xen: first available hypervisor: the control domain of Xen 4\.17/);
   t.match(
     backends({ LD_LIBRARY_PATH: '/nonexistent' }).stdout,
-    /libxenctrl\.so\.4\.17, the control library of the running Xen 4\.17, cannot be loaded; install libxenmisc4\.17/,
+    /libxenctrl\.so\.4\.17, the control library of the running Xen 4\.17, cannot be loaded: .*No such file or directory; install libxenmisc4\.17/,
   );
   t.match(backends({}, 65_534).stdout, /\/dev\/xen\/privcmd cannot be opened, errno 13 EACCES; run as root in dom0/);
   t.end();

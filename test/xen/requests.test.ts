@@ -112,6 +112,40 @@ onBoth('rep stosd into a tracked page is reported write by write', (t, it) => {
   t.same(peek(it.handle, page + 8, 12), words([0x55, 0x55, 0x55]));
 });
 
+/** `mov eax, 1; mov [data], eax; jmp next command`, where runCode puts it. */
+const STORE_ONE = [asm.eax(1), asm.storeEax(SCRATCH + 0x100)] as const;
+
+onBoth('code in a tracked page stands still, without a request, until the page is untracked', (t, it) => {
+  const page = Gfn(SCRATCH / PAGE_SIZE);
+  it.handle.enablePageTrack(page);
+  let waited = 0;
+  let untracked = false;
+  const { cpuTime } = it.machine.domain.info();
+  const before = it.machine.exitCounts();
+  it.idle.run = () => {
+    if (untracked || ++waited < 20) return;
+    t.same({ ...it.machine.exitCounts(), pio: 0 }, { ...before, pio: 0 }, 'Xen told nothing of it');
+    t.ok(it.machine.domain.info().cpuTime - cpuTime > 50e6, 'the vCPU did not sleep: it faults again and again');
+    t.same(peek(it.handle, SCRATCH + 0x100, 4), words([0]), 'the store has not happened');
+    untracked = true;
+    it.handle.disablePageTrack(page);
+  };
+  runCode(it, ...STORE_ONE);
+  t.ok(untracked, 'the guest waited for it');
+  t.same(peek(it.handle, SCRATCH + 0x100, 4), words([1]));
+  t.equal(it.recorder.of('wp').length, 0);
+});
+
+t.test('code in a page that is tracked at level sync runs', { skip }, (t) => {
+  const it = rig({ xen: { pageTrack: 'sync' } });
+  it.handle.enablePageTrack(Gfn(SCRATCH / PAGE_SIZE));
+  runCode(it, ...STORE_ONE, asm.incDword(SCRATCH + 0x100));
+  t.equal(it.handle.syncPageTrack(), 1);
+  t.same(peek(it.handle, SCRATCH + 0x100, 4), words([2]));
+  it.close();
+  t.end();
+});
+
 onBoth('an NMI message reaches the vCPU', (t, it) => {
   it.handle.injectMsi(0xfee0_0000, 0x400);
   const error = failure(() => it.agent.burstRead(BAR, 4, 100));

@@ -31,6 +31,8 @@ export interface Rig {
   readonly machine: XenMachine;
   readonly handle: XenHandle;
   readonly agent: GuestAgent;
+  /** `run` is called while the host waits for the guest. */
+  readonly idle: { run?: () => void };
   close(): void;
 }
 
@@ -47,8 +49,10 @@ export function rig({ ram = RAM, xen: options = {}, wrap, ...agentOptions }: Rig
   backend.hostInit(recorder);
   const machine = backend.createMachine({ ram }) as XenMachine;
   const handle = attach(backend, machine.vmId);
-  const agent = bootAgent(machine, recorder, agentOptions);
-  return { backend, recorder, machine, handle, agent, close: () => backend.close() };
+  const idle: Rig['idle'] = {};
+  const onIdle = { onIdle: () => idle.run?.(), hasWork: () => idle.run !== undefined };
+  const agent = bootAgent(machine, recorder, { ...onIdle, ...agentOptions });
+  return { backend, recorder, machine, handle, agent, idle, close: () => backend.close() };
 }
 
 export const attach = (backend: XenBackend, vmId: VmId, id = 1): XenHandle =>

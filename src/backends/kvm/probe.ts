@@ -36,6 +36,7 @@ export function kvmFeatures(sys: Syscalls, kvmFd: number, pageTrack: PageTrackLe
       mapGfnToMfn: true,
       setTrapArea: true,
       barAccess: false,
+      wholeBus: true,
       setPvmmio: false,
       dom0Ready: false,
       setOpregion: false,

@@ -11,6 +11,7 @@ export const simCapabilities = (pageTrack: PageTrackLevel | null): Readonly<Capa
     mapGfnToMfn: true,
     setTrapArea: true,
     barAccess: false,
+    wholeBus: true,
     setPvmmio: true,
     dom0Ready: true,
     setOpregion: true,

@@ -4,8 +4,9 @@
  * memory that it took away is not.
  */
 import { GFN_LIMIT, type Hva, Mfn, PAGE_SIZE, VmId } from '../../core/addresses.js';
+import type { Capabilities } from '../../core/capabilities.js';
 import { MptError } from '../../core/errors.js';
-import type { MachineSpec } from '../../core/machine.js';
+import type { Machine, MachineSpec } from '../../core/machine.js';
 import type { MptVgpuOps, VgpuAttachment } from '../../core/mpt.js';
 import { MptBackend } from '../../core/mpt-backend.js';
 import type { VfioDevice } from '../../core/vfio/device.js';
@@ -15,7 +16,8 @@ import { VfioUserHandle, type VfioUserVm } from './handle.js';
 import { InterpretedMachine } from './machine.js';
 import { PlainFunction } from './plain-function.js';
 import { PresentedFunction } from './presented.js';
-import { CAPABILITIES, probeVfioUser, VERSION } from './probe.js';
+import { capabilitiesOf, probeVfioUser, VERSION } from './probe.js';
+import { QemuMachine } from './qemu-machine.js';
 import { ServedMachine } from './served-machine.js';
 
 export interface VfioUserOptions {
@@ -23,6 +25,8 @@ export interface VfioUserOptions {
   readonly trustClient?: boolean;
   /** Pages that one vGPU's DMA mappings may pin. Default: no limit. */
   readonly pinLimitPages?: number;
+  /** Words that start a QEMU of version 10.1 or later: `createMachine` then makes VMs in it, and not in our interpreter. */
+  readonly qemu?: readonly string[];
 }
 
 /** What the backend needs of its VMs. */
@@ -43,19 +47,22 @@ let lastVmId = 0;
 export class VfioUserBackend extends MptBackend {
   readonly name = 'vfio-user';
   readonly version = VERSION;
-  readonly capabilities = CAPABILITIES;
+  readonly capabilities: Readonly<Capabilities>;
+  readonly #qemu: readonly string[] | undefined;
   readonly system: ServerCalls;
   readonly pinLimit: number;
   readonly trustClient: boolean;
   readonly #vms = new Map<VmId, VfioUserMachine>();
 
-  constructor(calls: ServerCalls, { trustClient = false, pinLimitPages = GFN_LIMIT }: VfioUserOptions = {}) {
+  constructor(calls: ServerCalls, { trustClient = false, pinLimitPages = GFN_LIMIT, qemu }: VfioUserOptions = {}) {
     super();
     const probe = probeVfioUser(calls);
     if (!probe.available) throw new MptError('UNAVAILABLE', probe.reason, { backend: 'vfio-user', op: 'open' });
     this.system = calls;
     this.trustClient = trustClient;
     this.pinLimit = pinLimitPages;
+    this.#qemu = qemu;
+    this.capabilities = capabilitiesOf(qemu !== undefined);
   }
 
   /**
@@ -96,8 +103,9 @@ export class VfioUserBackend extends MptBackend {
     throw new MptError('INVALID_ADDRESS', 'the address is not guest RAM of this backend', { address: hva });
   }
 
-  protected override doCreateMachine(spec: MachineSpec): InterpretedMachine {
-    return this.#add(new InterpretedMachine(this, VmId(++lastVmId), spec));
+  protected override doCreateMachine(spec: MachineSpec): Machine {
+    const vmId = VmId(++lastVmId);
+    return this.#add(this.#qemu === undefined ? new InterpretedMachine(this, vmId, spec) : new QemuMachine(this, vmId, spec, this.#qemu));
   }
 
   /** For machines only: the VM closes. */

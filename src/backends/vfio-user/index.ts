@@ -23,9 +23,15 @@ export const vfioUserModule = (calls: ServerCalls): VfioUserModule => ({
         default: false,
       },
       pinLimitPages: { type: 'integer', minimum: 1, description: 'pages that one vGPU may pin for DMA; default no limit' },
+      qemu: {
+        type: 'array',
+        items: { type: 'string', minLength: 1 },
+        minItems: 1,
+        description: 'words that start a QEMU of version 10.1 or later, in which VMs are made instead of in our interpreter',
+      },
     },
   },
-  probe: () => probeVfioUser(calls),
+  probe: (options = {}) => probeVfioUser(calls, options.qemu !== undefined),
   open: (options = {}) => new VfioUserBackend(calls, options),
 });
 

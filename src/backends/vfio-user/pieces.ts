@@ -79,7 +79,9 @@ export class AccessPieces {
     if (!access.write) for (let i = 0; i < size; i++) access.bytes[this.#done + i] = (value[i >>> 2] as number) >>> ((i & 3) * 8);
     else if (this.#config) {
       presented.configChanged();
-      if (presented.device instanceof PlainFunction) presented.device.configWritten(this.request.address, value[0] as number);
+      // Its BAR's address is the transport's own matter; what else is written is whoever takes the requests'.
+      if (presented.device instanceof PlainFunction)
+        presented.device.write(RegionIndex.CONFIG, this.request.address, access.bytes.subarray(this.#done, this.#done + size));
     }
     this.#done += size;
   }

@@ -2,12 +2,14 @@
  * How a vGPU is presented that brings no VFIO view: 256 bytes of configuration space and a BAR of 1 MiB, whose accesses are delivered.
  * For whoever uses the MPT interface without the device model, as the conformance suite does.
  */
-import { DeviceFlag, Errno, type NO_PLANE, RegionFlag, RegionIndex, type VfioDevice, type VfioRegion } from '../../core/vfio/device.js';
+import { BarType, CONFIG_SIZE, commonFields, PciHeader } from '../../core/samples/pci-header.js';
+import { DeviceFlag, Errno, RegionFlag, RegionIndex, type VfioDevice, type VfioRegion } from '../../core/vfio/device.js';
 import { IrqSet } from '../../core/vfio/irqs.js';
-import { PCI, PLAIN_BAR_SIZE } from './abi.js';
+import { PLAIN_BAR_SIZE } from './abi.js';
 
 const READ_WRITE = RegionFlag.READ | RegionFlag.WRITE;
-const CONFIG_SIZE = 256;
+/** Vendor and device as of QEMU's own PCI test device. */
+const IDENTITY = { vendor: 0x1b36, device: 0x0005, command: 0, status: 0 };
 
 export class PlainFunction implements VfioDevice {
   readonly name = 'plain function';
@@ -22,37 +24,29 @@ export class PlainFunction implements VfioDevice {
     ).map(([index, size]) => [index, { index, size, flags: READ_WRITE }]),
   );
   readonly irqs = new IrqSet();
-  /** Command register and BAR0: what the transport itself must know. */
-  #command = 0;
-  #bar = 0;
+  readonly #header = new PciHeader(commonFields(IDENTITY), [{ index: 0, size: PLAIN_BAR_SIZE, type: BarType.MEMORY }]);
 
   barAddress(bar: number): number | undefined {
-    return bar === 0 && (this.#command & PCI.COMMAND_MEMORY) !== 0 && this.#bar !== 0 ? this.#bar : undefined;
+    return this.#header.barAddress(bar);
   }
 
-  /** A dword or narrower that was written to configuration space, and delivered. */
-  configWritten(offset: number, value: number): void {
-    if (offset === PCI.BAR0) this.#bar = (value & -PLAIN_BAR_SIZE) >>> 0;
-    else if (offset === PCI.COMMAND) this.#command = value & 0xffff;
-  }
-
-  /** What is read before anybody has taken requests: no device. */
-  read(_region: number, _offset: number, bytes: Uint8Array): Errno {
+  /** What a client sees before the guest runs; later its accesses are delivered. */
+  read(region: number, offset: number, bytes: Uint8Array): Errno {
+    if (region === RegionIndex.CONFIG) return this.#header.read(offset, bytes);
     bytes.fill(0);
     return Errno.OK;
   }
 
-  write(): Errno {
-    return Errno.OK;
+  write(region: number, offset: number, bytes: Uint8Array): Errno {
+    return region === RegionIndex.CONFIG ? this.#header.write(offset, bytes) : Errno.OK;
   }
 
   reset(): Errno {
-    this.#command = 0;
-    this.#bar = 0;
+    this.#header.reset();
     return Errno.OK;
   }
 
-  queryGfxPlane(): typeof NO_PLANE | Errno {
+  queryGfxPlane(): Errno {
     return Errno.EINVAL;
   }
 

@@ -24,8 +24,10 @@ const MSI_HIGH_NONE = 0;
 
 export class PresentedFunction implements Presented {
   readonly vgpu: VgpuAttachment;
-  readonly memory: DmaMaps;
+  #memory: DmaMaps;
   #device: VfioDevice;
+  /** Called before memory is used, where the VM starts only then. */
+  onUse: (() => void) | undefined;
   session: Session | undefined;
   /** What `#message` found; undefined: to be read again. */
   #msi: MsiMessage | null | undefined;
@@ -33,7 +35,12 @@ export class PresentedFunction implements Presented {
   constructor(vgpu: VgpuAttachment, device: VfioDevice, memory: DmaMaps) {
     this.vgpu = vgpu;
     this.#device = device;
-    this.memory = memory;
+    this.#memory = memory;
+  }
+
+  get memory(): DmaMaps {
+    this.onUse?.();
+    return this.#memory;
   }
 
   get device(): VfioDevice {
@@ -42,6 +49,15 @@ export class PresentedFunction implements Presented {
 
   set device(device: VfioDevice) {
     this.#device = device;
+    this.#msi = undefined;
+  }
+
+  /** Takes over what another one had at the same place: the client does not notice. */
+  succeed(other: PresentedFunction): void {
+    this.#memory = other.#memory;
+    this.#device = other.#device;
+    this.session = other.session;
+    this.onUse = undefined;
     this.#msi = undefined;
   }
 
@@ -56,6 +72,7 @@ export class PresentedFunction implements Presented {
    * @returns false when there is no client
    */
   raise(address: number, data: number): boolean {
+    this.onUse?.();
     const { session } = this;
     if (session === undefined || !session.open) return false;
     const message = this.#message();

@@ -7,13 +7,14 @@ import type { ProbeResult } from '../module.js';
 
 export const VERSION = 'vfio-user 0.0';
 
-export const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
+const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
   // The guest runs in the client's process: its writes are found by comparing pages.
   pageTrack: 'sync',
   mapGfnToMfn: false,
   // The client delivers the accesses to a BAR by itself.
   setTrapArea: false,
   barAccess: true,
+  wholeBus: true,
   setPvmmio: false,
   dom0Ready: false,
   setOpregion: false,
@@ -29,8 +30,13 @@ export const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
   msiEventfd: false,
 });
 
+const WITH_QEMU: Readonly<Capabilities> = Object.freeze({ ...CAPABILITIES, wholeBus: false });
+
+/** @param qemu VMs are made in QEMU, which has devices of its own */
+export const capabilitiesOf = (qemu: boolean): Readonly<Capabilities> => (qemu ? WITH_QEMU : CAPABILITIES);
+
 /** Never throws. */
-export function probeVfioUser({ sys, sockets }: ServerCalls): ProbeResult {
+export function probeVfioUser({ sys, sockets }: ServerCalls, qemu = false): ProbeResult {
   const fds = new Int32Array(2);
   const paired = sockets.socketpair(fds);
   if (paired < 0) return { available: false, reason: `no AF_UNIX sockets, errno ${errnoText(-paired)}` };
@@ -38,5 +44,10 @@ export function probeVfioUser({ sys, sockets }: ServerCalls): ProbeResult {
   const memory = sys.memfdCreate('probe', MFD.CLOEXEC | MFD.ALLOW_SEALING);
   if (memory < 0) return { available: false, reason: `no memfd, errno ${errnoText(-memory)}` };
   sys.close(memory);
-  return { available: true, reason: 'this process is the server; VMs connect to its socket', version: VERSION, capabilities: CAPABILITIES };
+  return {
+    available: true,
+    reason: 'this process is the server; VMs connect to its socket',
+    version: VERSION,
+    capabilities: capabilitiesOf(qemu),
+  };
 }

@@ -113,8 +113,9 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
       if (this.#presented !== undefined) this.#presented.session = server.session;
       if (access !== undefined) {
         const status = this.#pieces.begin(this.#presented as PresentedFunction, access);
-        if (status !== undefined) server.complete(status);
-        continue;
+        if (status === undefined) continue;
+        // Not delivered: a client that sends many of these does not keep the caller from its other work.
+        server.complete(status);
       }
       const now = performance.now();
       deadline ||= now + timeoutMs;

@@ -16,7 +16,7 @@ import { HostPagePool } from './host-pages.js';
 import { Journal, recoverStale } from './journal.js';
 import { type GuestKind, XenMachine, type XenVmOwner } from './machine.js';
 import { PciBars } from './pci-bars.js';
-import { requireXen, xenCapabilities } from './probe.js';
+import { requireControl, requireXen, xenCapabilities } from './probe.js';
 
 export interface XenOptions {
   /** `trap` (memory type, default) or `sync` (dirty log). */
@@ -66,10 +66,9 @@ export class XenBackend extends MptBackend implements XenVmOwner {
     this.version = `Xen ${version}`;
     this.layout = XENCTRL[version];
     this.bars = new PciBars(sys, mapPciDevices);
-    this.xen = wrap(openXenCalls(sys, version, calls === 'ioctl').calls);
+    this.xen = wrap(this.guard('open', () => openXenCalls(sys, version, calls === 'ioctl').calls));
     try {
-      if (this.xen.domainInfo(DOM0, new Uint8Array(this.layout.xc_domaininfo_t.size)) !== DOM0)
-        throw this.error('UNAVAILABLE', 'this domain may not control others', { op: 'open', hint: 'run as root in dom0' });
+      requireControl(this.xen, version);
       recoverStale(sys, this.xen, this.layout);
       this.journal = new Journal(sys);
       this.hostPages = new HostPagePool(this, (pages) => this.requireUnused(pages));

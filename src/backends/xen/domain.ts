@@ -75,6 +75,8 @@ export class XenDomain implements ForeignOwner {
   readonly #host: XenHost;
   #gone = false;
   #memTypeClaimed = false;
+  /** Calls that take something back and failed. */
+  readonly #unfinished: (() => number)[] = [];
 
   /** Everything is released again when a part of it fails. */
   constructor(host: XenHost, domid: number, vcpus: number) {
@@ -150,6 +152,21 @@ export class XenDomain implements ForeignOwner {
     }
   }
 
+  /**
+   * Takes something back that the domain must not keep when we let go of it. What fails is tried once more by `finish`.
+   * @returns the call's result
+   */
+  undo(call: () => number): number {
+    const result = call();
+    if (result < 0) this.#unfinished.push(call);
+    return result;
+  }
+
+  /** Tries once more what could not be taken back. */
+  finish(): void {
+    for (const call of this.#unfinished.splice(0)) call();
+  }
+
   /** Makes Xen send writes to frames of type ioreq_server to the vGPUs' server. @throws MptError BUSY, UNSUPPORTED, VM_GONE */
   claimMemType(): void {
     if (this.#memTypeClaimed) return;
@@ -164,6 +181,7 @@ export class XenDomain implements ForeignOwner {
   /** Releases everything that this process holds of the domain. Never throws: the domain may be gone. */
   close(): void {
     const { xen: calls } = this.#host;
+    this.finish();
     this.dirty.stop();
     if (this.#memTypeClaimed) calls.mapMemType(this.domid, this.server.id, C.HVMMEM_ioreq_server, 0);
     this.server.close();

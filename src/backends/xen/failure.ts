@@ -13,6 +13,7 @@ export const ERRNO = {
   E2BIG: 7,
   EAGAIN: 11,
   ENOMEM: 12,
+  EACCES: 13,
   EFAULT: 14,
   EBUSY: 16,
   EEXIST: 17,
@@ -35,11 +36,13 @@ const MEANINGS: Readonly<Record<string, Partial<Record<ErrnoName, Meaning>>>> = 
   '*': {
     ESRCH: GONE,
     EPERM: NOT_TOOLSTACK,
+    EACCES: ['UNAVAILABLE', 'libxenctrl speaks another control interface than the hypervisor: install the libxenmisc of its version'],
     ENOMEM: NO_HOST_MEMORY,
   },
   create_ioreq_server: {
     ENOSPC: ['LIMIT', 'a domain has room for 8 ioreq servers: end another device model'],
     EPERM: ['HYPERVISOR', 'the domain is not an HVM or PVH guest, or is our own'],
+    EINVAL: ['HYPERVISOR', 'the domain is not an HVM or PVH guest'],
   },
   map_io_range_to_ioreq_server: {
     EEXIST: ['OVERLAP', 'the range overlaps one of the same ioreq server'],

@@ -8,7 +8,7 @@
  * only what the domain owns.
  */
 import { PAGE_SIZE } from '../../core/addresses.js';
-import { MptError } from '../../core/errors.js';
+import { errnoText, MptError } from '../../core/errors.js';
 import { OwnedMapping } from '../../native/mapping.js';
 import type { Syscalls } from '../../native/syscalls.js';
 import type { XenCalls } from '../../native/xen-calls.js';
@@ -86,6 +86,8 @@ export class GrantTable {
   /** Table pages below this one are not taken up yet; -1 before the table was looked at. */
   #nextPage = -1;
   #live = 0;
+  /** Grants that could not be unmapped. */
+  readonly #stuck = new Set<Grant>();
   readonly #map = new DataView(new ArrayBuffer(MAP.size));
   readonly #mapBytes = new Uint8Array(this.#map.buffer);
   readonly #unmap = new DataView(new ArrayBuffer(UNMAP.size));
@@ -139,25 +141,33 @@ export class GrantTable {
     return { ref, handle, busAddress };
   }
 
-  /** The reverse. The page may move or be freed from now on. */
-  unmap({ ref, handle, busAddress }: Grant): void {
-    const result = unmapGrant(this.#calls, handle, busAddress, this.#unmap, this.#unmapBytes);
+  /** The reverse. The page may move or be freed from now on. What fails may be tried again, and is once more by `close`. */
+  unmap(grant: Grant): void {
+    const { ref, handle, busAddress } = grant;
+    const problem = unmapGrant(this.#calls, handle, busAddress, this.#unmap, this.#unmapBytes);
+    if (problem !== undefined) {
+      this.#stuck.add(grant);
+      throw new MptError('HYPERVISOR', `grant_table_op unmap_grant_ref of domain ${this.#owner.domid} failed: ${problem}`, {
+        address: busAddress,
+        hint: 'the page stays pinned; it is tried again when the machine is closed',
+      });
+    }
+    this.#stuck.delete(grant);
     this.#pages.get(Math.floor(ref / ENTRIES))?.clear(ref % ENTRIES);
     this.#journal.grantUnmapped(handle);
     this.#free.push(ref);
     this.#live--;
-    if (result !== 0)
-      throw new MptError(
-        'HYPERVISOR',
-        `grant_table_op unmap_grant_ref of domain ${this.#owner.domid} failed: ${STATUS[result] ?? result}`,
-        {
-          address: busAddress,
-        },
-      );
   }
 
   /** Unmaps the table. Grants that are still mapped keep their pages. */
   close(): void {
+    for (const grant of [...this.#stuck]) {
+      try {
+        this.unmap(grant);
+      } catch {
+        // The next process tries.
+      }
+    }
     for (const page of this.#pages.values()) page.mapping.close();
     this.#pages.clear();
   }
@@ -226,18 +236,20 @@ export class GrantTable {
   }
 }
 
-/** Unmaps a device mapping. @returns 0, a GNTST_* status or minus an errno */
+/** Unmaps a device mapping. @returns why it failed, or undefined */
 export function unmapGrant(
   calls: XenCalls,
   handle: number,
   busAddress: number,
   view = new DataView(new ArrayBuffer(UNMAP.size)),
   bytes = new Uint8Array(view.buffer),
-): number {
+): string | undefined {
   view.setUint32(UNMAP.dev_bus_addr, busAddress >>> 0, true);
   view.setUint32(UNMAP.dev_bus_addr + 4, Math.floor(busAddress / HIGH), true);
   view.setUint32(UNMAP.handle, handle, true);
   view.setInt16(UNMAP.status, -1, true);
   const result = calls.grantTableOp(C.GNTTABOP_unmap_grant_ref, bytes);
-  return result < 0 ? result : view.getInt16(UNMAP.status, true);
+  if (result < 0) return `errno ${errnoText(-result)}`;
+  const status = view.getInt16(UNMAP.status, true);
+  return status === 0 ? undefined : (STATUS[status] ?? `status ${status}`);
 }

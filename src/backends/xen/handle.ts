@@ -34,7 +34,8 @@ interface MachineRun {
 
 /** What one map_gfn_to_mfn set up. */
 interface DirectMapping {
-  readonly runs: readonly MachineRun[];
+  /** What the guest still maps of it: an unmap that failed half-way leaves the rest. */
+  readonly runs: MachineRun[];
   /** Pins of the host pages behind it; empty for a BAR. */
   readonly pins: readonly Grant[];
 }
@@ -59,7 +60,9 @@ export class XenHandle extends MptHandle {
   protected override doDetach(): void {
     this.#dirty.clear();
     const { gone, server } = this.#domain;
-    this.releasePins();
+    // The guest goes on: what the detach could not take back is tried once more.
+    this.releasePins(!gone);
+    if (!gone) this.#domain.finish();
     if (gone || server.closed) return;
     try {
       server.unclaim('pci', this.vgpu.bdf, this.vgpu.bdf);
@@ -84,8 +87,7 @@ export class XenHandle extends MptHandle {
     };
     if (undo) {
       for (const [gfn, mapping] of [...this.#direct]) attempt(() => this.#unmapDirect(gfn, mapping));
-      if (this.backend.capabilities.pageTrack === 'trap')
-        for (const gfn of this.trackedFrames()) attempt(() => this.#setMemType(C.HVMMEM_ram_rw, gfn as Gfn));
+      if (this.backend.capabilities.pageTrack === 'trap') for (const gfn of this.trackedFrames()) attempt(() => this.#untype(gfn as Gfn));
     }
     for (const page of this.#dma.values()) attempt(() => this.#release(page));
     this.#dma.clear();
@@ -93,7 +95,7 @@ export class XenHandle extends MptHandle {
     if (undo && !this.#domain.gone && this.#direct.size > 0) this.#xen.hostPages.keep();
     else
       for (const { pins } of this.#direct.values()) {
-        for (const pin of pins) attempt(() => this.#xen.hostPages.unpin(pin));
+        attempt(() => this.#unpin(pins));
         this.#noteMapping(pins, false);
       }
     this.#direct.clear();
@@ -152,9 +154,11 @@ export class XenHandle extends MptHandle {
   }
 
   protected override doDmaUnmap(_gfn: Gfn, _size: number, address: DmaAddress): void {
-    const page = this.#dma.get(address) as DmaPage;
+    const { grant, bucket } = this.#dma.get(address) as DmaPage;
+    // First what can fail: then the page stays mapped, here as there.
+    this.#domain.grants.unmap(grant);
     this.#dma.delete(address);
-    this.#release(page);
+    bucket.release();
   }
 
   protected override doDmaView(address: DmaAddress, length: number): Uint8Array {
@@ -206,7 +210,7 @@ export class XenHandle extends MptHandle {
   protected override doDisablePageTrack(gfn: Gfn): void {
     if (this.#trackedElsewhere(gfn)) return;
     if (this.backend.capabilities.pageTrack === 'trap') {
-      this.#setMemType(C.HVMMEM_ram_rw, gfn);
+      this.#untype(gfn);
       return;
     }
     this.#dirty.delete(gfn);
@@ -223,6 +227,13 @@ export class XenHandle extends MptHandle {
 
   #setMemType(type: number, gfn: Gfn): void {
     const result = this.#xen.xen.setMemType(this.#domain.domid, type, gfn, 1);
+    if (result < 0) this.#domain.fail('set_mem_type', result, { gfn });
+  }
+
+  /** Makes the frame plain RAM again. */
+  #untype(gfn: Gfn): void {
+    const { xen } = this.#xen;
+    const result = this.#domain.undo(() => xen.setMemType(this.#domain.domid, C.HVMMEM_ram_rw, gfn, 1));
     if (result < 0) this.#domain.fail('set_mem_type', result, { gfn });
   }
 
@@ -274,7 +285,8 @@ export class XenHandle extends MptHandle {
 
   protected override doMapGfnToMfn(gfn: Gfn, mfn: Mfn, nr: number, map: boolean): void {
     if (!map) {
-      this.#unmapDirect(gfn, this.#direct.get(gfn) as DirectMapping);
+      const mapping = this.#direct.get(gfn);
+      if (mapping !== undefined) this.#unmapDirect(gfn, mapping);
       return;
     }
     const { hostPages, bars } = this.#xen;
@@ -293,7 +305,7 @@ export class XenHandle extends MptHandle {
       this.#noteMapping(pins, true);
       noted = true;
       this.#mapRuns(runs);
-      this.#direct.set(gfn, { runs, pins });
+      this.#direct.set(gfn, { runs: [...runs], pins });
     } catch (error) {
       for (const pin of pins) hostPages.unpin(pin);
       if (noted) this.#noteMapping(pins, false);
@@ -312,8 +324,21 @@ export class XenHandle extends MptHandle {
   #unmapDirect(gfn: number, mapping: DirectMapping): void {
     this.#unmapRuns(mapping);
     this.#direct.delete(gfn);
-    for (const pin of mapping.pins) this.#xen.hostPages.unpin(pin);
     this.#noteMapping(mapping.pins, false);
+    this.#unpin(mapping.pins);
+  }
+
+  /** All of them; the first failure is thrown afterwards. */
+  #unpin(pins: readonly Grant[]): void {
+    let failure: unknown;
+    for (const pin of pins) {
+      try {
+        this.#xen.hostPages.unpin(pin);
+      } catch (error) {
+        failure ??= error;
+      }
+    }
+    if (failure !== undefined) throw failure;
   }
 
   /** All or nothing. */
@@ -339,7 +364,7 @@ export class XenHandle extends MptHandle {
         }
       }
     } catch (error) {
-      for (const { gfn, mfn, nr } of mapped.reverse()) calls.memoryMapping(domid, gfn, mfn, nr, false);
+      for (const { gfn, mfn, nr } of mapped.reverse()) this.#domain.undo(() => calls.memoryMapping(domid, gfn, mfn, nr, false));
       for (const run of permitted.reverse()) this.#forbid(run);
       throw error;
     }
@@ -351,26 +376,30 @@ export class XenHandle extends MptHandle {
     const others = this.#siblings().flatMap((handle) => [...handle.#direct.values()].filter((other) => other !== mapping));
     const overlapping = others.flatMap(({ runs }) => runs).filter((run) => run.mfn < mfn + nr && mfn < run.mfn + run.nr);
     if (overlapping.length === 0) {
-      xen.iomemPermission(this.#domain.domid, mfn, nr, false);
+      this.#domain.undo(() => xen.iomemPermission(this.#domain.domid, mfn, nr, false));
       return;
     }
     for (let frame = mfn; frame < mfn + nr; frame++)
       if (!overlapping.some((run) => frame >= run.mfn && frame < run.mfn + run.nr))
-        xen.iomemPermission(this.#domain.domid, frame, 1, false);
+        this.#domain.undo(() => xen.iomemPermission(this.#domain.domid, frame, 1, false));
   }
 
-  /** Removes every frame; the first failure is thrown after all were tried. */
+  /** Removes every frame; the first failure is thrown after all were tried. What failed stays among the runs. */
   #unmapRuns(mapping: DirectMapping): void {
     const { xen: calls } = this.#xen;
     const { domid } = this.#domain;
     let failure: { readonly result: number; readonly gfn: number } | undefined;
-    for (const run of mapping.runs) {
+    for (const run of mapping.runs.splice(0)) {
       for (let done = 0; done < run.nr; done += CHUNK) {
-        const nr = Math.min(CHUNK, run.nr - done);
-        const result = calls.memoryMapping(domid, run.gfn + done, run.mfn + done, nr, false);
-        if (result < 0) failure ??= { result, gfn: run.gfn + done };
+        const part = { gfn: run.gfn + done, mfn: run.mfn + done, nr: Math.min(CHUNK, run.nr - done) };
+        const result = calls.memoryMapping(domid, part.gfn, part.mfn, part.nr, false);
+        if (result >= 0) {
+          this.#forbid(part, mapping);
+          continue;
+        }
+        failure ??= { result, gfn: part.gfn };
+        mapping.runs.push(part);
       }
-      this.#forbid(run, mapping);
     }
     if (failure === undefined) return;
     this.#domain.fail('memory_mapping', failure.result, { gfn: failure.gfn });

@@ -93,9 +93,12 @@ export class Journal {
     this.#file?.remove(mapping.slot);
   }
 
-  /** @param leave keeps the file: a guest still maps host pages, and a later process cleans up when it is gone */
+  /**
+   * A grant that could not be unmapped keeps the file, too.
+   * @param leave keeps the file: a guest still maps host pages, and a later process cleans up when it is gone
+   */
   close(leave = false): void {
-    if (leave) this.#file?.abandon();
+    if (leave || this.#grants.size > 0) this.#file?.abandon();
     else this.#file?.close();
   }
 }
@@ -129,7 +132,7 @@ export function recoverStale(sys: Syscalls, calls: XenCalls, layout: XenctrlLayo
       continue;
     }
     for (const record of records) if (record.kind === HOLDER) destroy(record);
-    for (const { kind, id, tag } of records) if (kind === GRANT && unmapGrant(calls, id, tag) === 0) grants++;
+    for (const { kind, id, tag } of records) if (kind === GRANT && unmapGrant(calls, id, tag) === undefined) grants++;
     done();
   }
   return { grants, domains };

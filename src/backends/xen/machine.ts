@@ -164,10 +164,11 @@ export class XenMachine implements Machine {
     this.vmId = VmId(domain.domid);
     this.ram = ram;
     this.#kick = new KickSignal(owner.sys);
+    let requests: XenRequests | undefined;
     try {
       const flag = owner.stopFlag ?? new SharedArrayBuffer(4);
       this.stopToken = { flag, tid: this.#kick.tid, pid: this.#kick.pid };
-      this.requests = new XenRequests({
+      requests = new XenRequests({
         sys: owner.sys,
         domain,
         ram: domain.ram,
@@ -176,11 +177,13 @@ export class XenMachine implements Machine {
         route: (request, from) => owner.route(this.vmId, request, from),
         run: () => this.#run(),
       });
+      this.requests = requests;
       const { xen: calls } = owner;
       const size = domain.check('gethvmcontext', calls.getHvmContext(domain.domid, null));
       this.#initial = new Uint8Array(size);
       domain.check('gethvmcontext', calls.getHvmContext(domain.domid, this.#initial));
     } catch (error) {
+      requests?.close();
       this.#kick.close();
       throw error;
     }
@@ -255,7 +258,7 @@ export class XenMachine implements Machine {
     const { xen: calls } = this.#owner;
     this.requests.close();
     // A guest must not run into a device that is half gone. One that was running when we came goes on afterwards.
-    if (!this.#paused) calls.pause(domid);
+    if (!this.#paused) this.domain.undo(() => calls.pause(domid));
     try {
       this.#owner.vmClosed(this);
     } finally {

@@ -2,7 +2,8 @@
 import type { Capabilities, PageTrackLevel } from '../../core/capabilities.js';
 import { errnoText, MptError } from '../../core/errors.js';
 import type { Syscalls } from '../../native/syscalls.js';
-import { hasLibrary, xenctrlPackage, xenctrlSoname } from '../../native/xen-libraries.js';
+import type { XenControl } from '../../native/xen-calls.js';
+import { loadProblem, xenctrlPackage, xenctrlSoname } from '../../native/xen-libraries.js';
 import type { ProbeResult } from '../module.js';
 import { DOM0, XENCTRL, type XenctrlVersion } from './abi.js';
 import { describeRaw, openXenCalls } from './calls.js';
@@ -27,6 +28,7 @@ export const xenCapabilities = (pageTrack: PageTrackLevel): Readonly<Capabilitie
     mapGfnToMfn: true,
     setTrapArea: true,
     barAccess: false,
+    wholeBus: true,
     setPvmmio: false,
     dom0Ready: false,
     setOpregion: false,
@@ -49,11 +51,12 @@ export function requireXen(sys: Syscalls): XenctrlVersion {
     new MptError('UNAVAILABLE', what, { backend: 'xen', op: 'open', ...(hint === undefined ? {} : { hint }) });
   const version = xenVersion(sys);
   if (typeof version === 'number') throw unavailable(`${PRIVCMD} cannot be opened, errno ${errnoText(-version)}`, OPEN_HINTS[-version]);
-  if (!hasLibrary(xenctrlSoname(version))) {
-    const others = KNOWN_VERSIONS.filter((other) => other !== version && hasLibrary(xenctrlSoname(other)));
+  const problem = loadProblem(xenctrlSoname(version));
+  if (problem !== undefined) {
+    const others = KNOWN_VERSIONS.filter((other) => other !== version && loadProblem(xenctrlSoname(other)) === undefined);
     const installed = others.length === 0 ? '' : ` (${others.map(xenctrlSoname).join(', ')} does not match the hypervisor)`;
     throw unavailable(
-      `${xenctrlSoname(version)}, the control library of the running Xen ${version}, cannot be loaded${installed}`,
+      `${xenctrlSoname(version)}, the control library of the running Xen ${version}, cannot be loaded${installed}: ${problem}`,
       `install ${xenctrlPackage(version)}, or name its folder in LD_LIBRARY_PATH`,
     );
   }
@@ -65,19 +68,29 @@ export function requireXen(sys: Syscalls): XenctrlVersion {
   return version as XenctrlVersion;
 }
 
+/** @throws MptError UNAVAILABLE unless this domain may control others, through a libxenctrl that speaks the hypervisor's interface */
+export function requireControl(calls: XenControl, version: XenctrlVersion): void {
+  const result = calls.domainInfo(DOM0, new Uint8Array(XENCTRL[version].xc_domaininfo_t.size));
+  if (result === DOM0) return;
+  const errno = result < 0 ? -result : ERRNO.ESRCH;
+  // Xen checks the interface's version in each call before anything else.
+  const [what, hint] =
+    errno === ERRNO.EACCES
+      ? [
+          `${xenctrlSoname(version)} speaks another control interface than the running Xen ${version}`,
+          `install the ${xenctrlPackage(version)} that belongs to the hypervisor`,
+        ]
+      : ['this domain may not control others', 'run as root in dom0'];
+  throw new MptError('UNAVAILABLE', what, { backend: 'xen', op: 'open', errno, hint });
+}
+
 /** Opens everything, looks and closes it again. Never throws. */
 export function probeXen(sys: Syscalls, pageTrack: PageTrackLevel = 'trap', rawOnly = false): ProbeResult {
   try {
     const version = requireXen(sys);
     const { calls, raw } = openXenCalls(sys, version, rawOnly);
     try {
-      const info = new Uint8Array(XENCTRL[version].xc_domaininfo_t.size);
-      const result = calls.domainInfo(DOM0, info);
-      if (result !== DOM0)
-        return {
-          available: false,
-          reason: `this domain may not control others, errno ${errnoText(result < 0 ? -result : ERRNO.ESRCH)}; run as root in dom0`,
-        };
+      requireControl(calls, version);
       const parts = raw.length === 0 ? '' : `, by ioctl instead of ${describeRaw(raw)}`;
       return {
         available: true,

@@ -1,9 +1,8 @@
 /**
- * How guest accesses arrive: a request in a page shared with Xen, told by an event channel. One request may hold several
- * accesses (a string instruction): each is delivered and completed on its own, then the vCPU goes on. Writes that Xen does
- * not wait for come through a ring; they are older than any request that is waiting, so they are delivered first.
+ * How guest accesses arrive: a request in a page shared with Xen (`vcpu-request.ts`), told by an event channel. One request
+ * may hold several accesses: each is delivered and completed on its own, then the vCPU goes on. Writes that Xen does not
+ * wait for come through a ring; they are older than any request that is waiting, so they are delivered first.
  */
-import { Bdf, type Gpa, PAGE_SIZE } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js';
 import { PciConfigPorts } from '../../core/pci-ports.js';
@@ -11,23 +10,13 @@ import type { RamAccess } from '../../core/ram-access.js';
 import { type Route, TrackedWrite } from '../../core/tracked-write.js';
 import type { Syscalls } from '../../native/syscalls.js';
 import type { KickSignal } from '../../native/thread.js';
-import { XEN_CONST as C, XEN_STRUCT } from './abi.js';
-import { masked, takePosted } from './buffered-ring.js';
+import { XEN_CONST as C } from './abi.js';
+import { takePosted } from './buffered-ring.js';
 import type { XenDomain } from './domain.js';
 import { EventWait } from './event-wait.js';
 import type { IoreqServer, IoreqSlot } from './ioreq-server.js';
+import { stateOf, typeOf, VcpuRequest } from './vcpu-request.js';
 
-const { ioreq: IOREQ } = XEN_STRUCT;
-
-/** Byte 30 of a request. */
-const STATE_MASK = 0x0f;
-const DATA_IS_PTR = 0x10;
-const DIR_READ = 0x20;
-const DF = 0x40;
-
-const HIGH = 2 ** 32;
-/** Repetitions that one request can have: Xen splits string instructions at page ends. */
-const COUNT_MAX = PAGE_SIZE;
 /** A guest that crashed or was destroyed sends no event: the longest time until that is seen. */
 const LIVENESS_MS = 50;
 /** Accesses answered here between two looks at the clock. */
@@ -64,21 +53,10 @@ export class XenRequests implements RequestSource {
   #ports = new PciConfigPorts();
   readonly #counts: XenExitCounts = { mmio: 0, pio: 0, pci: 0, wp: 0, buffered: 0, invalidate: 0 };
   readonly #trackedWrite = new TrackedWrite();
-  readonly #element = new Uint8Array(8);
-  readonly #elementWords = new Uint32Array(this.#element.buffer);
+  /** The request of a vCPU that is in progress. */
+  readonly #current: VcpuRequest;
   /** Where the search for a waiting vCPU goes on, so that none is served twice before another. */
   #nextSlot = 0;
-  /** The request in progress; undefined between two, and for a write from the ring. */
-  #slot: IoreqSlot | undefined;
-  /** Its fields, copied once: the accesses [#done, #count) are to be delivered. */
-  #type = 0;
-  #flags = 0;
-  #size = 0;
-  #count = 0;
-  #done = 0;
-  #address = 0;
-  #dataLow = 0;
-  #dataHigh = 0;
   #delivered = false;
   /** The delivered access came from the ring: nobody waits for an answer. */
   #posted = false;
@@ -96,6 +74,7 @@ export class XenRequests implements RequestSource {
     const { domain, kick, sys } = context;
     this.#servers = [domain.server, domain.platform];
     this.#slots = this.#servers.flatMap((server) => server.slots);
+    this.#current = new VcpuRequest(context.ram, domain.events);
     this.#events = new EventWait(sys, domain.events.fd, kick);
   }
 
@@ -124,16 +103,12 @@ export class XenRequests implements RequestSource {
     let memory = false;
     this.#trackedWrite.clear();
     for (const slot of this.#slots) {
-      const state = this.#stateOf(slot);
+      const state = stateOf(slot);
       if (state === C.STATE_IOREQ_NONE) continue;
-      if (slot.server.requests.getUint8(slot.at + IOREQ.type) === C.IOREQ_TYPE_COPY) memory = true;
-      if (state === C.STATE_IORESP_READY) continue;
-      this.#slot = slot;
-      this.#flags = slot.server.requests.getUint8(slot.at + IOREQ.flags);
-      this.#dataLow = this.#dataHigh = 0xffff_ffff;
-      this.#answer();
+      if (typeOf(slot) === C.IOREQ_TYPE_COPY) memory = true;
+      if (state !== C.STATE_IORESP_READY) this.#current.abandon(slot);
     }
-    this.#slot = undefined;
+    this.#current.slot = undefined;
     this.#ports = new PciConfigPorts();
     return memory;
   }
@@ -167,13 +142,13 @@ export class XenRequests implements RequestSource {
       if (Atomics.load(this.#c.stopFlag, 0) !== 0) return undefined;
       if (this.#trackedWrite.pending) {
         if (this.#trackedWrite.next(this.#request, this.#c.route)) return this.#deliver();
-        if (this.#done === this.#count) this.#answer();
+        if (this.#current.exhausted) this.#current.answer();
         continue;
       }
       this.#progress = false;
-      const request = this.#slot === undefined ? this.#take() : this.#nextAccess();
+      const request = this.#current.slot === undefined ? this.#take() : this.#nextAccess();
       if (request !== undefined) return request;
-      if (this.#slot !== undefined || this.#progress) {
+      if (this.#current.slot !== undefined || this.#progress) {
         // A guest that makes only accesses which end here must not escape the clock.
         if (++answered % ANSWERS_PER_CHECK !== 0 || timeoutMs === Number.POSITIVE_INFINITY) continue;
         if (since === 0) since = performance.now();
@@ -195,17 +170,13 @@ export class XenRequests implements RequestSource {
     if (!this.#delivered || request !== this.#request) throw new MptError('INTERNAL', 'no such access is pending', { op: 'complete' });
     this.#delivered = false;
     if (this.#posted) return;
-    if ((this.#flags & DIR_READ) !== 0) this.#finishRead(request);
+    const current = this.#current;
+    current.takeValue(request);
     // Several vGPUs may have to be told of one write before its vCPU goes on: the next wait looks for them.
-    if (this.#done === this.#count && !this.#trackedWrite.pending) this.#answer();
+    if (current.exhausted && !this.#trackedWrite.pending) current.answer();
   }
 
   // --- taking requests ------------------------------------------------------------------------------------------------
-
-  /** A plain load: between two looks there is a call into the kernel, and x86 keeps loads and stores in order. */
-  #stateOf({ server, at }: IoreqSlot): number {
-    return (server.requestBytes[at + IOREQ.flags] as number) & STATE_MASK;
-  }
 
   /** The next access: of the ring first, then of the vCPUs in turn. */
   #take(): IoRequest | undefined {
@@ -222,67 +193,35 @@ export class XenRequests implements RequestSource {
     for (let i = 0; i < slots.length; i++, index++) {
       if (index >= slots.length) index = 0;
       const slot = slots[index] as IoreqSlot;
-      if (this.#stateOf(slot) !== C.STATE_IOREQ_READY) continue;
+      if (stateOf(slot) !== C.STATE_IOREQ_READY) continue;
       this.#nextSlot = index + 1;
       this.#progress = true;
       this.#enter(slot);
-      return this.#slot === undefined ? undefined : this.#nextAccess();
+      return this.#current.slot === undefined ? undefined : this.#nextAccess();
     }
     return undefined;
   }
 
-  /** Copies the request out of the shared page, once. */
+  /** Takes up a request; what is no access is answered here. */
   #enter(slot: IoreqSlot): void {
-    const { requests, requestBytes } = slot.server;
-    const { at } = slot;
-    const flags = requestBytes[at + IOREQ.flags] as number;
-    this.#setState(slot, flags, C.STATE_IOREQ_INPROCESS);
-    this.#slot = slot;
-    this.#flags = flags;
-    this.#type = requests.getUint8(at + IOREQ.type);
-    this.#size = requests.getUint32(at + IOREQ.size_, true);
-    this.#count = requests.getUint32(at + IOREQ.count, true);
-    this.#dataLow = requests.getUint32(at + IOREQ.data, true);
-    this.#dataHigh = requests.getUint32(at + IOREQ.data + 4, true);
-    const low = requests.getUint32(at + IOREQ.addr, true);
-    const high = requests.getUint32(at + IOREQ.addr + 4, true);
-    this.#done = 0;
-    const request = this.#request;
-    request.vcpu = slot.vcpu;
-    request.write = (flags & DIR_READ) === 0;
-    request.size = this.#size;
+    const current = this.#current;
     this.#posted = false;
-    if (this.#type === C.IOREQ_TYPE_PCI_CONFIG) {
-      // Segment, bus, device and function above the register; there is one segment.
-      request.bdf = Bdf(high & 0xffff);
-      this.#address = low;
-    } else this.#address = high * HIGH + low;
-    if (this.#accepted()) return;
-    if (this.#type === C.IOREQ_TYPE_INVALIDATE) {
-      this.#counts.invalidate++;
-      this.#c.domain.ram.invalidate();
-    } else this.#dataLow = this.#dataHigh = 0xffff_ffff;
-    this.#answer();
-  }
-
-  /** Requests that are accesses, of a shape that Xen makes. */
-  #accepted(): boolean {
-    const { IOREQ_TYPE_PIO, IOREQ_TYPE_COPY, IOREQ_TYPE_PCI_CONFIG } = C;
-    if (this.#type !== IOREQ_TYPE_PIO && this.#type !== IOREQ_TYPE_COPY && this.#type !== IOREQ_TYPE_PCI_CONFIG) return false;
-    const size = this.#size;
-    return (size === 1 || size === 2 || size === 4 || size === 8) && this.#count >= 1 && this.#count <= COUNT_MAX;
+    if (current.enter(slot, this.#request)) return;
+    if (current.type !== C.IOREQ_TYPE_INVALIDATE) {
+      current.answerNothing();
+      return;
+    }
+    this.#counts.invalidate++;
+    this.#c.domain.ram.invalidate();
+    current.answer();
   }
 
   /** The next access of the request in progress; undefined when it was answered here. */
   #nextAccess(): IoRequest | undefined {
     const request = this.#request;
-    const step = this.#done++ * ((this.#flags & DF) === 0 ? this.#size : -this.#size);
-    // Only memory moves on from access to access: a port stays.
-    request.address = this.#type === C.IOREQ_TYPE_COPY ? this.#address + step : this.#address;
-    request.size = this.#size;
-    request.write = (this.#flags & DIR_READ) === 0;
-    if (request.write && !this.#loadValue(step)) return this.#skip();
-    switch (this.#type) {
+    const current = this.#current;
+    if (!current.next(request)) return this.#skip();
+    switch (current.type) {
       case C.IOREQ_TYPE_PCI_CONFIG:
         request.kind = IoKind.PCI_CONFIG;
         this.#counts.pci++;
@@ -290,7 +229,7 @@ export class XenRequests implements RequestSource {
       case C.IOREQ_TYPE_PIO:
         request.kind = IoKind.PIO;
         if (this.#ports.translate(request)) {
-          this.#finishRead(request);
+          current.takeValue(request);
           return this.#skip();
         }
         this.#counts.pio++;
@@ -307,7 +246,7 @@ export class XenRequests implements RequestSource {
     request.kind = IoKind.MMIO;
     this.#c.route(request);
     // A write that no trap area claims and the vGPUs' server received is one to a tracked page: only their type brings it here.
-    if (request.vgpu === 0 && request.write && this.#slot?.server === this.#c.domain.server) return this.#trackedStore();
+    if (request.vgpu === 0 && request.write && this.#current.slot?.server === this.#c.domain.server) return this.#trackedStore();
     this.#counts.mmio++;
     return this.#deliver();
   }
@@ -315,9 +254,8 @@ export class XenRequests implements RequestSource {
   /** The guest's store has not happened: it is done here, before the trackers learn of it. */
   #trackedStore(): IoRequest | undefined {
     const request = this.#request;
-    this.#elementWords.set(request.value);
     try {
-      this.#c.ram.write(request.address, this.#element, 0, request.size);
+      this.#current.store(request);
     } catch (error) {
       // The trap area or the page went while the access was on its way; a store to nothing is dropped as a bus does.
       if (!MptError.is(error, 'NOT_RAM')) throw error;
@@ -334,63 +272,8 @@ export class XenRequests implements RequestSource {
 
   /** The access needs no device model. */
   #skip(): undefined {
-    if (this.#done === this.#count) this.#answer();
+    if (this.#current.exhausted) this.#current.answer();
     return undefined;
-  }
-
-  /** Puts the value of a write into the request. @returns false when it lies in memory that is not RAM */
-  #loadValue(step: number): boolean {
-    const { value, size } = this.#request;
-    if ((this.#flags & DATA_IS_PTR) === 0) {
-      value[0] = masked(this.#dataLow, size);
-      value[1] = size === 8 ? this.#dataHigh : 0;
-      return true;
-    }
-    this.#elementWords.fill(0);
-    try {
-      this.#c.ram.read((this.#dataHigh * HIGH + this.#dataLow + step) as Gpa, this.#element, 0, size);
-    } catch (error) {
-      if (!MptError.is(error, 'NOT_RAM') && !MptError.is(error, 'VM_GONE')) throw error;
-      return false;
-    }
-    value.set(this.#elementWords);
-    return true;
-  }
-
-  /** Takes the value of a read: to the request itself, or to guest memory. */
-  #finishRead(request: IoRequest): void {
-    if (request.write) return;
-    const { value, size } = request;
-    if ((this.#flags & DATA_IS_PTR) === 0) {
-      this.#dataLow = masked(value[0] as number, size);
-      this.#dataHigh = size === 8 ? (value[1] as number) : 0;
-      return;
-    }
-    this.#elementWords.set(value);
-    const step = (this.#done - 1) * ((this.#flags & DF) === 0 ? size : -size);
-    try {
-      this.#c.ram.write(this.#dataHigh * HIGH + this.#dataLow + step, this.#element, 0, size);
-    } catch (error) {
-      if (!MptError.is(error, 'NOT_RAM') && !MptError.is(error, 'VM_GONE')) throw error;
-    }
-  }
-
-  /** Lets the vCPU go on. */
-  #answer(): void {
-    const slot = this.#slot as IoreqSlot;
-    this.#slot = undefined;
-    const { requests } = slot.server;
-    if ((this.#flags & DATA_IS_PTR) === 0) {
-      requests.setUint32(slot.at + IOREQ.data, this.#dataLow, true);
-      requests.setUint32(slot.at + IOREQ.data + 4, this.#dataHigh, true);
-    }
-    this.#setState(slot, this.#flags, C.STATE_IORESP_READY);
-    // A port that is gone belongs to a domain that is: the next wait tells.
-    this.#c.domain.events.notify(slot.port);
-  }
-
-  #setState({ server, at }: IoreqSlot, flags: number, state: number): void {
-    server.requestBytes[at + IOREQ.flags] = (flags & ~STATE_MASK) | state;
   }
 
   /** A write that came through a ring; undefined for what is no access. */

@@ -42,12 +42,13 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     stopping = true;
     void thread.stop();
   };
-  let display: DisplaySocketServer | undefined;
+  let display: Promise<DisplaySocketServer> | undefined;
   /** Ready is told when both sockets are there. */
   const ready = async (): Promise<void> => {
-    display = await DisplaySocketServer.listen(displaySocketPath(socket), {
+    display = DisplaySocketServer.listen(displaySocketPath(socket), {
       picture: () => thread.request({ type: 'picture' } satisfies PictureRequest) as Promise<PictureReply>,
     });
+    await display;
   };
   let failure: unknown;
   thread.on('notice', async (value) => {
@@ -69,7 +70,11 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
   } catch (error) {
     if (!stopping) throw error;
   } finally {
-    await display?.close();
+    // The device may have ended while its display's socket was being made.
+    await display?.then(
+      (server) => server.close(),
+      () => undefined,
+    );
   }
   if (failure !== undefined) throw failure;
   if (!json) print('stopped');

@@ -8,13 +8,13 @@ import { MptError } from '../../core/errors.js';
 import type { Picture } from '../../core/vfio/device.js';
 import { ioError } from '../files.js';
 import { type DisplayRequest, decodeRequest, encodeFrame, encodeUpdate, FrameReader, REQUEST_LIMITS } from './protocol.js';
-import { updateBetween } from './rows.js';
+import { applyUpdate, updateBetween } from './rows.js';
 import { connectTo } from './socket-client.js';
 
 /** Where pictures come from: the device thread. */
 export interface PictureSource {
   /**
-   * What the display shows now; undefined when it is off. Whoever gives a picture does not change it afterwards.
+   * What the display shows now; undefined when it is off. A picture is valid until the next one is asked for.
    * @throws MptError when the device is gone; watchers are told and hung up
    */
   picture(): Promise<Picture | undefined>;
@@ -99,7 +99,7 @@ async function makeRoom(path: string): Promise<void> {
   rmSync(path, { force: true });
 }
 
-/** Those who ask while a picture is being made get that one. */
+/** Those who ask while a picture is being made get that one: all of them look at it before anybody can ask for the next. */
 class SharedPictures {
   readonly #source: PictureSource;
   #coming: Promise<Picture | undefined> | undefined;
@@ -168,10 +168,13 @@ class Connection {
   async #watch(intervalMs: number): Promise<void> {
     let sent: Picture | undefined | null = null;
     while (this.#open) {
-      const now = await this.#pictures.picture();
-      const update = updateBetween(sent, now);
-      sent = now;
-      if (update !== undefined) await this.#send(encodeUpdate(update));
+      const update = updateBetween(sent, await this.#pictures.picture());
+      if (update !== undefined) {
+        const bytes = encodeUpdate(update);
+        // Its pixels are the source's, who writes them again.
+        sent = applyUpdate(sent ?? undefined, update.type === 'picture' ? { ...update, rgba: update.rgba.slice() } : update);
+        await this.#send(bytes);
+      }
       if (this.#open) await this.#pause(intervalMs);
     }
   }

@@ -87,6 +87,7 @@ const mmio: CaseSpec[] = [
   ...SIZES.map(
     (size): CaseSpec => ({
       name: `unclaimed-read-size-${size}`,
+      needs: ['wholeBus'],
       rule: 'A load from an address without RAM that no vGPU owns is delivered for no vGPU and reads all ones.',
       run(ctx) {
         trapBar(ctx);
@@ -100,6 +101,7 @@ const mmio: CaseSpec[] = [
   ),
   {
     name: 'unclaimed-write',
+    needs: ['wholeBus'],
     rule: 'A store to an address without RAM that no vGPU owns is delivered for no vGPU and changes no memory.',
     run(ctx) {
       trapBar(ctx);
@@ -170,8 +172,8 @@ const pci: CaseSpec[] = [
       run(ctx) {
         ok(ctx.handle.attached, 'the vGPU is not attached');
         ctx.recorder.answer = { low: LOW, high: HIGH };
-        equal(ctx.agent.pciRead(VGPU_BDF, 0x10 + offset, size), low(size), 'value that the guest received');
-        ctx.recorder.expectOne({ kind: 'pci', write: false, vgpu: 1, bdf: VGPU_BDF, address: 0x10 + offset, size });
+        equal(ctx.agent.pciRead(VGPU_BDF, 0x40 + offset, size), low(size), 'value that the guest received');
+        ctx.recorder.expectOne({ kind: 'pci', write: false, vgpu: 1, bdf: VGPU_BDF, address: 0x40 + offset, size });
       },
     },
     {
@@ -216,6 +218,7 @@ const pci: CaseSpec[] = [
   ),
   {
     name: 'pci-address-register',
+    needs: ['wholeBus'],
     rule: '0xCF8 is a 4-byte register that reads back; narrower accesses are port accesses and do not change it.',
     run(ctx) {
       const selected = 0x8000_0000 + VGPU_BDF * 256 + 0x10;
@@ -229,6 +232,7 @@ const pci: CaseSpec[] = [
   },
   {
     name: 'pci-absent-function',
+    needs: ['wholeBus'],
     rule: 'A configuration access to a function without a vGPU is delivered for no vGPU and reads all ones.',
     run(ctx) {
       ok(ctx.handle.attached, 'the vGPU is not attached');
@@ -251,6 +255,7 @@ const pci: CaseSpec[] = [
   },
   {
     name: 'pci-highest-function',
+    needs: ['wholeBus'],
     rule: 'Bus, device and function all take part: ff:1f.7 is reached and is not 00:02.0.',
     run(ctx) {
       const last = ctx.attach({ id: 9, bdf: bdf(0xff, 0x1f, 7) });

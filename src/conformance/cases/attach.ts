@@ -163,6 +163,7 @@ export const ATTACH_CASES: readonly ConformanceCase[] = group('attach', { operat
   ).map(
     ([name, address]): CaseSpec => ({
       name: `pci-address-${name}`,
+      needs: ['wholeBus'],
       rule: 'The first and the last PCI address are accepted.',
       run(ctx) {
         equal(ctx.attach({ bdf: address }).vgpu.bdf, address, 'PCI address');

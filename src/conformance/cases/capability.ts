@@ -220,6 +220,18 @@ const barAccess: CaseSpec = {
   },
 };
 
+const wholeBus: CaseSpec = {
+  name: 'whole-bus-honest',
+  rule: 'A store to an address without RAM that no vGPU owns is delivered where wholeBus is declared, and is not where it is not.',
+  guest: true,
+  run(ctx) {
+    ok(ctx.handle.attached, 'the vGPU is not attached');
+    ctx.agent.write(HOLE.gpa + 0x80_0000, 4, 1);
+    if (ctx.has('wholeBus')) ctx.recorder.expectOne({ kind: 'mmio', write: true, address: HOLE.gpa + 0x80_0000, vgpu: 0 });
+    else ctx.recorder.expectNone('wholeBus is not declared');
+  },
+};
+
 const declaration: CaseSpec[] = [
   {
     name: 'declaration-complete',
@@ -227,7 +239,7 @@ const declaration: CaseSpec[] = [
     vm: false,
     run(ctx) {
       const { capabilities } = ctx.backend;
-      const names = [...new Set<Capability>([...PROBES.map((probe) => probe.capability), 'barAccess'])].sort();
+      const names = [...new Set<Capability>([...PROBES.map((probe) => probe.capability), 'barAccess', 'wholeBus'])].sort();
       equal(Object.keys(capabilities).sort().join(), names.join(), 'names declared');
       for (const name of names)
         if (name === 'pageTrack') ok(['trap', 'sync', null].includes(capabilities.pageTrack), `pageTrack is ${capabilities.pageTrack}`);
@@ -301,5 +313,6 @@ const declaration: CaseSpec[] = [
 export const CAPABILITY_CASES: readonly ConformanceCase[] = group('capability', { operations: [] }, [
   ...honesty,
   barAccess,
+  wholeBus,
   ...declaration,
 ]);

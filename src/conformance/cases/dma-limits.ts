@@ -50,6 +50,7 @@ const huge = group('dma-huge', { operations: ['dma_map_guest_page', 'dma_unmap_g
   ),
   {
     name: 'partly-ram',
+    needs: ['dmaHugePage', 'wholeBus'],
     rule: 'A 2 MiB mapping that is not wholly RAM answers NOT_RAM.',
     run(ctx) {
       const machine = ctx.createMachine([{ gpa: 0, size: HUGE_PAGE_SIZE + PAGE_SIZE }]);

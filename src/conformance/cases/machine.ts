@@ -82,6 +82,7 @@ const creation: CaseSpec[] = [
   },
   {
     name: 'smallest',
+    needs: ['machine', 'wholeBus'],
     rule: 'One page of RAM is enough for a VM.',
     operations: ['read_gpa'],
     run(ctx) {
@@ -111,6 +112,7 @@ const creation: CaseSpec[] = [
   ),
   {
     name: 'boot-image-not-in-ram',
+    needs: ['machine', 'wholeBus'],
     rule: 'A boot image outside RAM is refused as NOT_RAM.',
     run(ctx) {
       const machine = ctx.createMachine([{ gpa: 0, size: 4 * PAGE_SIZE }]);

@@ -21,6 +21,7 @@ import {
   IrqIndex,
   NO_PLANE,
   type Picture,
+  type PixelMemory,
   RegionFlag,
   RegionIndex,
   type VfioDevice,
@@ -146,8 +147,8 @@ export class GvtVfioView implements VfioDevice {
     return this.#copy === undefined ? Errno.ENOENT : this.#copy.export(id);
   }
 
-  picture(): Picture | undefined {
-    return this.#vgpu?.queryPlane();
+  picture(pixels?: PixelMemory): Picture | undefined {
+    return this.#vgpu?.queryPlane(pixels);
   }
 
   /** Gives up events and buffers; the vGPU is its owner's. Idempotent. */

@@ -2,7 +2,7 @@
 import type { VgpuId } from '../addresses.js';
 import type { Capabilities } from '../capabilities.js';
 import type { MptVgpuOps } from '../mpt.js';
-import type { Picture } from '../vfio/device.js';
+import type { Picture, PixelMemory } from '../vfio/device.js';
 import { ALL_ENGINES, type GpuSize, ggttEntries } from './device-info.js';
 import { decodePrimaryPlane, type Plane, renderPlane } from './display/primary-plane.js';
 import { Ggtt } from './ggtt.js';
@@ -168,9 +168,9 @@ export class Vgpu implements RegisterContext {
   }
 
   /** What the first enabled primary plane shows, or undefined when none is enabled or its parameters make no picture. */
-  queryPlane(): Picture | undefined {
+  queryPlane(pixels?: PixelMemory): Picture | undefined {
     const plane = this.primaryPlane();
-    return plane === undefined ? undefined : renderPlane(plane, this.ggtt);
+    return plane === undefined ? undefined : renderPlane(plane, this.ggtt, pixels);
   }
 
   /** The first primary plane that is enabled and makes a picture. */

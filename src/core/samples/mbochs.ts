@@ -14,6 +14,7 @@ import {
   GfxPlaneFlag,
   NO_PLANE,
   type Picture,
+  type PixelMemory,
   RegionIndex,
   RegionType,
 } from '../vfio/device.js';
@@ -164,8 +165,8 @@ export class Mbochs extends SampleDevice {
     return this.#memories.exportPlane(this.memory, mode.offset, mode.size);
   }
 
-  protected override decode(): Picture | undefined {
+  protected override decode(pixels: PixelMemory): Picture | undefined {
     const mode = this.#dispi.mode();
-    return mode === undefined ? undefined : decodeXrgb(this.memory, mode);
+    return mode === undefined ? undefined : decodeXrgb(this.memory, mode, pixels);
   }
 }

@@ -7,7 +7,7 @@
 import type { DeviceMemories, DeviceMemory } from '../device-memory.js';
 import { PIXEL_FORMATS } from '../pixels.js';
 import { MemoryPort } from '../vfio/access.js';
-import { Errno, type GfxPlane, GfxPlaneFlag, NO_PLANE, type Picture, RegionIndex } from '../vfio/device.js';
+import { Errno, type GfxPlane, GfxPlaneFlag, NO_PLANE, type Picture, type PixelMemory, RegionIndex } from '../vfio/device.js';
 import { BarType, commonFields, type PciField, PciHeader } from './pci-header.js';
 import { decodeXrgb, memoryRegion, SampleDevice } from './sample-device.js';
 
@@ -93,8 +93,8 @@ export class Mdpy extends SampleDevice {
     return Errno.EINVAL;
   }
 
-  protected override decode(): Picture {
+  protected override decode(pixels: PixelMemory): Picture {
     const { width, height } = this.#type;
-    return decodeXrgb(this.memory, { width, height, stride: width * FORMAT.bytes, offset: 0 });
+    return decodeXrgb(this.memory, { width, height, stride: width * FORMAT.bytes, offset: 0 }, pixels);
   }
 }

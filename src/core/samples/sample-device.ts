@@ -6,10 +6,12 @@ import {
   checkPlaneQuery,
   DeviceFlag,
   Errno,
+  freshPixels,
   type GfxPlane,
   GfxPlaneType,
   NO_PLANE,
   type Picture,
+  type PixelMemory,
   RegionFlag,
   RegionIndex,
   type VfioDevice,
@@ -95,8 +97,8 @@ export abstract class SampleDevice implements VfioDevice {
     return this.#closed ? Errno.ENODEV : this.exportBuffer(id);
   }
 
-  picture(): Picture | undefined {
-    return this.#closed ? undefined : this.decode();
+  picture(pixels: PixelMemory = freshPixels): Picture | undefined {
+    return this.#closed ? undefined : this.decode(pixels);
   }
 
   /** Gives the memory up. Everything answers ENODEV afterwards. Idempotent. */
@@ -112,7 +114,7 @@ export abstract class SampleDevice implements VfioDevice {
   protected abstract primaryPlane(): GfxPlane;
   /** @returns a descriptor or a negative errno */
   protected abstract exportBuffer(id: number): number;
-  protected abstract decode(): Picture | undefined;
+  protected abstract decode(pixels: PixelMemory): Picture | undefined;
 }
 
 const CONVERTER = new PixelConverter(PIXEL_FORMATS.XRGB8888);
@@ -121,13 +123,15 @@ const CONVERTER = new PixelConverter(PIXEL_FORMATS.XRGB8888);
 export function decodeXrgb(
   memory: DeviceMemory,
   mode: { readonly width: number; readonly height: number; readonly stride: number; readonly offset: number },
+  pixels: PixelMemory,
 ): Picture {
   const { width, height, stride, offset } = mode;
   const { buffer, byteOffset, length } = memory.bytes;
   const source = new Uint32Array(buffer, byteOffset, length >>> 2);
-  const picture = new Uint32Array(width * height);
+  const rgba = pixels(width * height * 4);
+  const picture = new Uint32Array(rgba.buffer, rgba.byteOffset, width * height);
   for (let row = 0; row < height; row++) CONVERTER.row(source, (offset + row * stride) >>> 2, picture, row * width, width);
-  return { width, height, rgba: new Uint8Array(picture.buffer) };
+  return { width, height, rgba };
 }
 
 /** The region of a memory BAR that a client may map whole. */

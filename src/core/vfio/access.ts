@@ -22,27 +22,32 @@ export function checkAccess(region: VfioRegion | undefined, flag: number, offset
 /** The regions of a device, by index. */
 export class Regions {
   readonly table: ReadonlyMap<number, VfioRegion>;
-  readonly #ported: ReadonlyMap<number, PortedRegion>;
+  /** By index. */
+  readonly #ported: readonly (PortedRegion | undefined)[];
 
   constructor(ported: readonly PortedRegion[]) {
-    this.#ported = new Map(ported.map((entry) => [entry.region.index, entry]));
+    const last = Math.max(...ported.map(({ region }) => region.index));
+    this.#ported = Array.from({ length: last + 1 }, (_, index) => ported.find(({ region }) => region.index === index));
     this.table = new Map(ported.map(({ region }) => [region.index, region]));
   }
 
   /** @returns EINVAL for no such region, one without READ, or a range that leaves it; else what the region answers */
   read(index: number, offset: number, bytes: Uint8Array): Errno {
-    const entry = this.#ported.get(index);
+    const entry = this.#ported[index];
     const status = checkAccess(entry?.region, RegionFlag.READ, offset, bytes.length);
     return entry === undefined || status !== Errno.OK || bytes.length === 0 ? status : entry.port.read(offset, bytes);
   }
 
   /** The other direction, with WRITE. */
   write(index: number, offset: number, bytes: Uint8Array): Errno {
-    const entry = this.#ported.get(index);
+    const entry = this.#ported[index];
     const status = checkAccess(entry?.region, RegionFlag.WRITE, offset, bytes.length);
     return entry === undefined || status !== Errno.OK || bytes.length === 0 ? status : entry.port.write(offset, bytes);
   }
 }
+
+/** Up to so many bytes a loop is cheaper than a view for a copy. */
+const LOOP_MAX = 16;
 
 /** Plain memory: any range is one copy. */
 export class MemoryPort implements RegionPort {
@@ -53,12 +58,16 @@ export class MemoryPort implements RegionPort {
   }
 
   read(offset: number, bytes: Uint8Array): Errno {
-    bytes.set(this.#bytes.subarray(offset, offset + bytes.length));
+    const { length } = bytes;
+    if (length > LOOP_MAX) bytes.set(this.#bytes.subarray(offset, offset + length));
+    else for (let i = 0; i < length; i++) bytes[i] = this.#bytes[offset + i] as number;
     return Errno.OK;
   }
 
   write(offset: number, bytes: Uint8Array): Errno {
-    this.#bytes.set(bytes, offset);
+    const { length } = bytes;
+    if (length > LOOP_MAX) this.#bytes.set(bytes, offset);
+    else for (let i = 0; i < length; i++) this.#bytes[offset + i] = bytes[i] as number;
     return Errno.OK;
   }
 }

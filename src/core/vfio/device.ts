@@ -135,6 +135,13 @@ export interface Picture {
   readonly rgba: Uint8Array;
 }
 
+/**
+ * Gives the memory that a picture's pixels are written into: exactly so many bytes, 4-byte aligned, any content. Who asks again and again
+ * gives the same memory again: touching fresh pages costs several times what decoding does.
+ */
+export type PixelMemory = (bytes: number) => Uint8Array;
+export const freshPixels: PixelMemory = (bytes) => new Uint8Array(bytes);
+
 export interface VfioDevice {
   /** `mdpy-xga`, `mbochs-small`, `GVTg_V4_8`: for messages and logs. */
   readonly name: string;
@@ -167,8 +174,8 @@ export interface VfioDevice {
   queryGfxPlane(flags: number, planeType: number): GfxPlane | Errno;
   /** VFIO_DEVICE_GET_GFX_DMABUF. @returns a new descriptor, the caller's, or an errno: ENOENT for an unknown id */
   getGfxDmabuf(id: number): number;
-  /** What the primary plane shows, decoded; undefined when it is off. */
-  picture(): Picture | undefined;
+  /** What the primary plane shows, decoded; undefined when it is off. @param pixels default: fresh memory */
+  picture(pixels?: PixelMemory): Picture | undefined;
 }
 
 /** For `queryGfxPlane`: checks the flags against the one kind that a device supports. @returns 'probe', 'query' or EINVAL */

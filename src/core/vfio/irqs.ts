@@ -84,7 +84,7 @@ export class IrqSet {
     }
     for (let i = 0; i < count; i++) {
       const vector = vectors[start + i] as Vector;
-      if ((flags & IrqSetFlag.DATA_EVENTFD) !== 0) this.#assign(vector, flags, events?.[i]);
+      if ((flags & IrqSetFlag.DATA_EVENTFD) !== 0) this.#assign(vector, index, flags, events?.[i]);
       else if ((flags & IrqSetFlag.DATA_NONE) !== 0 || bools?.[i] !== 0) this.#act(vector, flags, index);
       if ((flags & IrqSetFlag.TRIGGER) !== 0) this.onChange?.(index, start + i);
     }
@@ -107,6 +107,11 @@ export class IrqSet {
     const rose = high && !entry.pending;
     entry.pending = high;
     if (rose) this.#raiseLevel(index, entry);
+  }
+
+  /** A mask or unmask event is assigned. */
+  get polls(): boolean {
+    return this.#events > 0;
   }
 
   /** The mask and unmask events that are assigned: to wait for. */
@@ -146,12 +151,12 @@ export class IrqSet {
     return Errno.OK;
   }
 
-  #assign(vector: Vector, flags: number, event: IrqEvent | undefined): void {
+  #assign(vector: Vector, index: number, flags: number, event: IrqEvent | undefined): void {
     if ((flags & IrqSetFlag.TRIGGER) !== 0) {
       vector.trigger?.close();
       vector.trigger = event;
       // A level that was high before anybody listened is raised now.
-      if (event !== undefined && vector.pending && !vector.masked) event.signal();
+      if (vector.pending && this.#isLevel(index)) this.#raiseLevel(index, vector);
       return;
     }
     const key = (flags & IrqSetFlag.MASK) !== 0 ? 'maskEvent' : 'unmaskEvent';

@@ -1,7 +1,7 @@
 /** The primary plane of a pipe: what its registers say (facts: gvt.md 4.15), and its pixels as a picture. */
 import { PAGE_SIZE } from '../../addresses.js';
 import { PIXEL_FORMATS, PixelConverter, type PixelFormat, type PixelFormatName } from '../../pixels.js';
-import type { Picture } from '../../vfio/device.js';
+import { freshPixels, type Picture, type PixelMemory } from '../../vfio/device.js';
 import type { GpuMemory, RegisterStore } from '../roles.js';
 
 /** Registers of pipe A; each pipe's block is PIPE_STRIDE further (i915_reg.h: PIPESRC, PIPECONF, DSPCNTR, …). */
@@ -68,11 +68,12 @@ export function decodePrimaryPlane(registers: RegisterStore, memory: GpuMemory, 
 }
 
 /** The plane's pixels as red, green, blue, 255. Rows that are not mapped are black. */
-export function renderPlane(plane: Plane, memory: GpuMemory): Picture {
+export function renderPlane(plane: Plane, memory: GpuMemory, pixelMemory: PixelMemory = freshPixels): Picture {
   const { width, height, x, y, stride, base } = plane;
   const format = PIXEL_FORMATS[plane.format];
   const converter = new PixelConverter(format);
-  const picture = new Uint32Array(width * height);
+  const rgba = pixelMemory(width * height * 4);
+  const picture = new Uint32Array(rgba.buffer, rgba.byteOffset, width * height);
   const row = new Uint8Array(width * format.bytes);
   const pixels = format.bytes === 4 ? new Uint32Array(row.buffer) : new Uint16Array(row.buffer);
   const first = base + y * stride + x * format.bytes;
@@ -80,5 +81,5 @@ export function renderPlane(plane: Plane, memory: GpuMemory): Picture {
     if (!memory.copyIn(first + line * stride, row, 0, row.length)) row.fill(0);
     converter.row(pixels, 0, picture, line * width, width);
   }
-  return { width, height, rgba: new Uint8Array(picture.buffer) };
+  return { width, height, rgba };
 }
