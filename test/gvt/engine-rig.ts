@@ -47,6 +47,10 @@ export class PlainMemory implements GpuMemory {
     return this.#pages.get(Math.floor(address / PAGE));
   }
 
+  pageToWrite(address: number): GpuPage | undefined {
+    return this.page(address);
+  }
+
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean {
     for (let done = 0; done < length; ) {
       const from = address + done;

@@ -123,6 +123,11 @@ export class Ggtt implements GpuMemory {
     return page !== undefined && page.bytes.length > 0 ? page : this.#view(index);
   }
 
+  /** GGTT entries have no read-only bit. */
+  pageToWrite(address: number): GpuPage | undefined {
+    return this.page(address);
+  }
+
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean {
     for (let done = 0; done < length; ) {
       const index = this.#indexOf(address + done);

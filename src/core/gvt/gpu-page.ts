@@ -13,3 +13,10 @@ export function viewPage(dma: DmaSpace, address: DmaAddress): GpuPage {
     u64: new BigUint64Array(buffer, byteOffset, PAGE_SIZE / 8),
   };
 }
+
+/** Where writes to read-only pages go. */
+export const SINK: GpuPage = ((bytes = new Uint8Array(PAGE_SIZE)) => ({
+  bytes,
+  u32: new Uint32Array(bytes.buffer),
+  u64: new BigUint64Array(bytes.buffer),
+}))();

@@ -72,8 +72,12 @@ export interface GpuPage {
  * own ranges and entries that are not present have no page. Never throws.
  */
 export interface GpuMemory {
-  /** The page that contains the byte address, or undefined. Not to be kept past the current guest access or slice. */
+  /**
+   * The page that contains the byte address, for reading, or undefined. Not to be kept past the current guest access or slice.
+   */
   page(address: number): GpuPage | undefined;
+  /** The same for writing. Of a page that the guest made read-only it is another one, which nobody reads: silicon drops such writes. */
+  pageToWrite(address: number): GpuPage | undefined;
   /**
    * Copies `length` bytes into `target[offset..]`, across pages: each source byte is read once.
    * @returns false when a page is missing; the target's content is then unspecified

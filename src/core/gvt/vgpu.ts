@@ -12,6 +12,7 @@ import { Mmio } from './mmio.js';
 import { PageTrack } from './page-track.js';
 import { PciConfig } from './pci-config.js';
 import { Ppgtt } from './ppgtt/ppgtt.js';
+import { SHADOW_LIMITS } from './ppgtt/shadow.js';
 import { populatePvinfo } from './pvinfo.js';
 import type { RegisterContext } from './register-context.js';
 import { broadwellRegisters } from './register-table.js';
@@ -91,6 +92,7 @@ export class Vgpu implements RegisterContext {
       frames: capabilities.isValidGfn ? handle : undefined,
       pageTrack: this.pageTrack,
       level: capabilities.pageTrack,
+      tablesMax: SHADOW_LIMITS.TABLES_MAX,
       hugePages: capabilities.dmaHugePage,
       statistics,
       log,

@@ -46,7 +46,7 @@ function fillRow(job: BlitJob, memory: GpuMemory, row: number): boolean {
     return writeRow(memory, destination, row, rowBytes);
   }
   for (let done = 0; done < rowBytes; ) {
-    const page = memory.page(at + done);
+    const page = memory.pageToWrite(at + done);
     if (page === undefined) return false;
     const offset = (at + done) % PAGE_SIZE;
     const n = Math.min(rowBytes - done, PAGE_SIZE - offset);
@@ -99,7 +99,7 @@ function readRow(memory: GpuMemory, surface: Surface, row: number, into: Uint8Ar
 function writeRow(memory: GpuMemory, surface: Surface, row: number, length: number): boolean {
   for (let done = 0; done < length; ) {
     const at = addressAt(surface, row, done);
-    const page = memory.page(at);
+    const page = memory.pageToWrite(at);
     if (page === undefined) return false;
     const offset = at % PAGE_SIZE;
     const n = Math.min(length - done, PAGE_SIZE - offset, spanAt(surface, done));

@@ -30,7 +30,7 @@ export const userInterrupt: Execute = (streamer) => {
 /** Stores a dword, or a qword, in one piece. */
 function store(streamer: CommandStreamer, ggtt: boolean, address: number, low: number, high: number | undefined): Flow | undefined {
   if (streamer.drops(ggtt)) return undefined;
-  const page = streamer.page(ggtt, address);
+  const page = streamer.pageToWrite(ggtt, address);
   if (page === undefined) return unmapped(ggtt, address);
   if (high === undefined) page.u32[(address % PAGE_SIZE) >> 2] = low;
   else if (address % 8 !== 0) return fault('a qword is not aligned');

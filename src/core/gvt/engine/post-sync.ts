@@ -37,7 +37,7 @@ export function postSync(streamer: CommandStreamer, write: PostSync): Flow | und
   const ggtt = write.index || write.ggtt;
   if (streamer.drops(ggtt)) return undefined;
   const address = write.index ? inStatusPage(streamer, write.address) : write.address;
-  const page = streamer.page(ggtt, address);
+  const page = streamer.pageToWrite(ggtt, address);
   if (page === undefined) return unmapped(ggtt, address);
   if (operation === WRITE_IMMEDIATE && write.high === undefined) {
     page.u32[(address % PAGE_SIZE) >> 2] = write.low;

@@ -159,6 +159,10 @@ export class CommandStreamer {
     return this.memory(ggtt).page(address);
   }
 
+  pageToWrite(ggtt: boolean, address: number): GpuPage | undefined {
+    return this.memory(ggtt).pageToWrite(address);
+  }
+
   /** Memory of addresses that commands give without saying of which kind: that of the batch. */
   get ownMemory(): GpuMemory {
     return this.memory(this.privileged);

@@ -1,7 +1,8 @@
 /** One per-process address space: the walk over shadow tables from its root, and a small cache of what it found. */
 import { Gfn, hex, PAGE_SIZE } from '../../addresses.js';
+import { SINK } from '../gpu-page.js';
 import type { GpuMemory, GpuPage, PpgttRoot } from '../roles.js';
-import { frameOf, hugeFrameOf, isIps, isLarge, isPresent, KIND_NAMES, Kind, PAGES_64K } from './entry.js';
+import { frameOf, hugeFrameOf, isIps, isLarge, isPresent, isWritable, KIND_NAMES, Kind, PAGES_64K } from './entry.js';
 import { LeafPages } from './leaf-pages.js';
 import type { Shadow } from './shadow.js';
 import type { ShadowTable } from './shadow-table.js';
@@ -20,7 +21,8 @@ const CACHED = 256;
 /** Page numbers of 32 and 48 bits of address. */
 const NARROW_PAGES = 2 ** 20;
 const WIDE_PAGES = 2 ** 36;
-const NO_PAGE = -1;
+/** Equal to no page number. */
+const NO_PAGE = Number.NaN;
 
 export class AddressSpace implements GpuMemory {
   readonly wide: boolean;
@@ -30,6 +32,10 @@ export class AddressSpace implements GpuMemory {
   readonly #roots: (ShadowTable | undefined)[] = [undefined, undefined, undefined, undefined];
   readonly #tags = new Float64Array(CACHED).fill(NO_PAGE);
   readonly #pages = new Array<GpuPage | undefined>(CACHED).fill(undefined);
+  /** 1 where all entries on the way allow writes. */
+  readonly #writable = new Uint8Array(CACHED);
+  /** Of the last walk. */
+  #walkWritable = true;
   /** Of the shadow, when the cache was filled. */
   #generation = -1;
 
@@ -47,6 +53,11 @@ export class AddressSpace implements GpuMemory {
       if (page.bytes.length > 0) return page;
     }
     return this.#miss(number, slot);
+  }
+
+  pageToWrite(address: number): GpuPage | undefined {
+    const page = this.page(address);
+    return page === undefined || this.#writable[Math.floor(address / PAGE_SIZE) & (CACHED - 1)] === 1 ? page : SINK;
   }
 
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean {
@@ -83,7 +94,9 @@ export class AddressSpace implements GpuMemory {
       this.#forget();
       this.#generation = shadow.generation;
     }
+    this.#walkWritable = true;
     const page = this.#walk(number);
+    this.#writable[slot] = this.#walkWritable ? 1 : 0;
     this.#pages[slot] = page;
     this.#tags[slot] = page === undefined ? NO_PAGE : number;
     return page;
@@ -117,9 +130,10 @@ export class AddressSpace implements GpuMemory {
   #child(table: ShadowTable, index: number): ShadowTable | undefined {
     const children = table.children as (ShadowTable | undefined)[];
     const known = children[index];
-    if (known !== undefined) return known;
     const { frame, kind } = table;
     const low = frame.words[index * 2] as number;
+    if (!isWritable(low)) this.#walkWritable = false;
+    if (known !== undefined) return known;
     if (!isPresent(low) || frame.isPending(index)) return undefined;
     if (isLarge(low)) {
       this.#owner.shadow.parts.log.guestError(
@@ -137,6 +151,7 @@ export class AddressSpace implements GpuMemory {
     const low = frame.words[entry * 2] as number;
     const high = frame.words[entry * 2 + 1] as number;
     const known = children?.[entry];
+    if (!isWritable(low)) this.#walkWritable = false;
     if (known === undefined && (!isPresent(low) || frame.isPending(entry))) return undefined;
     const { shadow } = this.#owner;
     if (isLarge(low)) {
@@ -154,9 +169,10 @@ export class AddressSpace implements GpuMemory {
 
   #inTable({ frame, kind, leaf }: ShadowTable, index: number): GpuPage | undefined {
     const known = leaf?.known(index);
-    if (known !== undefined) return known;
     const entry = kind === Kind.PT ? index : index - (index % PAGES_64K);
     const low = frame.words[entry * 2] as number;
+    if (!isWritable(low)) this.#walkWritable = false;
+    if (known !== undefined) return known;
     if (!isPresent(low) || frame.isPending(entry)) return undefined;
     return leaf?.map(index, Gfn(frameOf(low, frame.words[entry * 2 + 1] as number) + (index - entry)));
   }

@@ -26,6 +26,8 @@ export const KINDS = 5;
 export const KIND_NAMES = ['64 KiB page table', 'page table', 'page directory', 'page directory pointer table', 'PML4'] as const;
 
 const PRESENT = 1 << 0;
+/** What is behind the entry may be written. */
+const WRITABLE = 1 << 1;
 /** The entry maps a large page: 2 MiB in a page directory, 1 GiB above it. */
 const LARGE = 1 << 7;
 /** Intermediate page size: the page table behind the directory's entry maps 64 KiB pages. */
@@ -34,6 +36,7 @@ const IPS = 1 << 11;
 export const PAGES_64K = 16;
 
 export const isPresent = (low: number): boolean => (low & PRESENT) !== 0;
+export const isWritable = (low: number): boolean => (low & WRITABLE) !== 0;
 export const isLarge = (low: number): boolean => (low & LARGE) !== 0;
 export const isIps = (low: number): boolean => (low & IPS) !== 0;
 

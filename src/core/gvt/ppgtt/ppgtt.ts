@@ -6,7 +6,7 @@ import { type Gfn, hex } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
 import type { GpuMemory, PpgttRoot, ProcessMemory } from '../roles.js';
 import { AddressSpace, type SpaceOwner } from './address-space.js';
-import { SHADOW_LIMITS, Shadow, type ShadowParts } from './shadow.js';
+import { Shadow, type ShadowParts } from './shadow.js';
 
 /**
  * Address spaces that keep their tables. At level `sync` each table costs a comparison at each workload, so those that were not used
@@ -124,12 +124,12 @@ export class Ppgtt implements ProcessMemory, SpaceOwner {
     if (this.#spaces.get(key) !== space) this.#evict(key);
     this.#spaces.delete(key);
     this.#admit(key, space);
-    if (this.shadow.frames + WALK_TABLES <= SHADOW_LIMITS.TABLES_MAX) return;
+    if (this.shadow.frames + WALK_TABLES <= this.#parts.tablesMax) return;
     for (const other of this.#spaces.keys()) {
-      if (this.shadow.frames + WALK_TABLES <= SHADOW_LIMITS.TABLES_MAX) return;
+      if (this.shadow.frames + WALK_TABLES <= this.#parts.tablesMax) return;
       if (other !== key) this.#evict(other);
     }
-    if (this.shadow.frames + WALK_TABLES > SHADOW_LIMITS.TABLES_MAX) space.flush();
+    if (this.shadow.frames + WALK_TABLES > this.#parts.tablesMax) space.flush();
   }
 
   charge(tables: number): void {

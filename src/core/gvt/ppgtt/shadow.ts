@@ -41,6 +41,8 @@ export interface ShadowParts extends LeafParts {
   readonly pageTrack: PageTrack;
   /** What the backend offers; null: every table is compared each time. */
   readonly level: PageTrackLevel | null;
+  /** Frames that may be shadowed at once; at least those of one walk. */
+  readonly tablesMax: number;
   readonly statistics: VgpuStatistics;
   readonly log: GuestErrorLog;
 }
