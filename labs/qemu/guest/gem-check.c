@@ -179,6 +179,37 @@ static void contexts(void)
 	printf("contexts right\n");
 }
 
+/* An engine waits in a batch for a value that the CPU writes: until then the object is busy, and the engine after it stores. */
+static void semaphores(void)
+{
+	const uint64_t address = 7 * GIB;
+	for (unsigned i = 0; i < sizeof(engines) / sizeof(*engines); i++) {
+		uint32_t object = create(4 * KIB);
+		struct gem_mmap map = { .handle = object, .size = 4 * KIB };
+		if (command(GEM_MMAP, &map) != 0)
+			give_up("GEM_MMAP");
+		volatile uint32_t *memory = (volatile uint32_t *)(uintptr_t)map.address;
+		memory[0] = 0;
+		uint32_t dwords[] = { MI_SEMAPHORE_WAIT, 0x600d, low(address), high(address), MI_STORE_DATA_IMM, low(address + 8),
+				      high(address), 0xd0e + i, MI_BATCH_BUFFER_END, 0 };
+		struct gem_object list[2] = { at(object, address, OBJECT_WRITE), at(batch_of(dwords, 10), BATCH_ADDRESS, 0) };
+		errno = execute(list, 2, engines[i].engine, 0);
+		if (errno != 0)
+			give_up("execbuffer of a semaphore on %s", engines[i].name);
+		errno = wait_for(object, 0.3);
+		struct gem_busy busy = { .handle = object };
+		if (errno != ETIME || command(GEM_BUSY, &busy) != 0 || busy.busy == 0 || memory[2] != 0)
+			give_up("%s does not wait for its semaphore", engines[i].name);
+		memory[0] = 0x600d;
+		errno = wait_for(object, 10);
+		if (errno != 0)
+			give_up("%s does not see its semaphore", engines[i].name);
+		if (command(GEM_BUSY, &busy) != 0 || busy.busy != 0 || memory[2] != 0xd0e + i)
+			give_up("%s did not go on behind its semaphore", engines[i].name);
+	}
+	printf("semaphores right\n");
+}
+
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -194,6 +225,7 @@ int main(void)
 			blit(from, to, 2 * MIB, 6 * GIB, 1 * GIB + 2 * MIB);
 		}
 	contexts();
+	semaphores();
 	printf("gem-check done\n");
 	return 0;
 }

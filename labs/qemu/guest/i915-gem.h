@@ -21,6 +21,13 @@ struct gem_rw {
 	uint32_t handle, pad;
 	uint64_t offset, size, data;
 };
+struct gem_mmap {
+	uint32_t handle, pad;
+	uint64_t offset, size, address, flags;
+};
+struct gem_busy {
+	uint32_t handle, busy;
+};
 struct gem_wait {
 	uint32_t handle, flags;
 	int64_t timeout_ns;
@@ -41,9 +48,11 @@ struct gem_reset_stats {
 	uint32_t context, flags, reset_count, batch_active, batch_pending, pad;
 };
 
+#define GEM_BUSY COMMAND(_IOWR, 0x17, struct gem_busy)
 #define GEM_CREATE COMMAND(_IOWR, 0x1b, struct gem_create)
 #define GEM_PREAD COMMAND(_IOW, 0x1c, struct gem_rw)
 #define GEM_PWRITE COMMAND(_IOW, 0x1d, struct gem_rw)
+#define GEM_MMAP COMMAND(_IOWR, 0x1e, struct gem_mmap)
 #define GEM_EXECBUFFER COMMAND(_IOW, 0x29, struct gem_execbuffer)
 #define GEM_WAIT COMMAND(_IOWR, 0x2c, struct gem_wait)
 #define GEM_CONTEXT_CREATE COMMAND(_IOWR, 0x2d, struct gem_context)
