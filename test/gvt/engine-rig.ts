@@ -170,7 +170,7 @@ export function rig(): Rig {
       synchronise: () => {},
       takeCost: () => 0,
     },
-    events: { raise: (event: GvtEvent) => void trace.push(event) },
+    events: { raise: (event: GvtEvent) => void trace.push(event), hold: () => {}, release: () => {} },
     statistics: newStatistics(),
     log: { guestError: (what) => void log.push(what) },
   };

@@ -112,6 +112,9 @@ export class Interrupts implements EventSink {
   readonly #sender: InterruptSender;
   readonly #statistics: VgpuStatistics;
   readonly #log: GuestErrorLog;
+  /** The MSI waits, and whether there is one to send. */
+  #held = false;
+  #due = false;
 
   constructor(parts: {
     readonly registers: RegisterStore;
@@ -136,6 +139,18 @@ export class Interrupts implements EventSink {
     this.check();
   }
 
+  hold(): void {
+    this.#held = true;
+  }
+
+  /** Whether anything is still pending and enabled is looked at now. */
+  release(): void {
+    this.#held = false;
+    if (!this.#due) return;
+    this.#due = false;
+    this.check();
+  }
+
   /**
    * Recomputes the master's source bits from every group. They are levels: i915 samples them while the enable bit is
    * off, so they follow even then.
@@ -154,7 +169,10 @@ export class Interrupts implements EventSink {
 
   /** Injects the MSI when the master is enabled and any source is pending. No edge memory: each check injects again. */
   check(): void {
-    if (this.sumUp() !== 0 && (this.#registers.get(MASTER_IRQ) & MASTER_ENABLE) !== 0) this.#inject();
+    if (this.#held) {
+      this.sumUp();
+      this.#due = true;
+    } else if (this.sumUp() !== 0 && (this.#registers.get(MASTER_IRQ) & MASTER_ENABLE) !== 0) this.#inject();
   }
 
   /** The inject_msi wrapper of GVT-g (facts: gvt.md 2). */

@@ -42,6 +42,9 @@ export type GvtEvent =
 export interface EventSink {
   /** Sets the event's IIR bit unless masked, then injects the MSI if anything is pending and enabled. */
   raise(event: GvtEvent): void;
+  /** Until `release()`, events set their bits but the MSI waits: what happens in one go is told at once, by one message. */
+  hold(): void;
+  release(): void;
 }
 
 /** Raw storage of the 2 MiB register file: no side effects, dword-aligned offsets. */

@@ -80,17 +80,33 @@ export class EngineQueue {
     // The counter wraps even when the submission is refused.
     this.#portCount = 0;
     const [high1, low1, high0, low0] = this.#port as unknown as [number, number, number, number];
-    const why = this.#submit(low0, high0, low1, high1);
-    if (why === undefined) {
-      this.run(budget);
-      return Status.OK;
+    const { events } = this.#parts;
+    let why: string | undefined;
+    events.hold();
+    try {
+      why = this.#submit(low0, high0, low1, high1);
+      if (why === undefined) this.#run(budget);
+    } finally {
+      events.release();
     }
+    if (why === undefined) return Status.OK;
     this.#parts.log.guestError(`${this.engine.name} ELSP: ${why}`);
     return Status.EINVAL;
   }
 
-  /** Executes until the budget is used up or nothing is left. */
+  /** Executes until the budget is used up or nothing is left. The guest is interrupted once, at the end. */
   run(budget: number): void {
+    if (!this.hasWork) return;
+    const { events } = this.#parts;
+    events.hold();
+    try {
+      this.#run(budget);
+    } finally {
+      events.release();
+    }
+  }
+
+  #run(budget: number): void {
     let left = budget;
     while (left > 0 && this.#running !== undefined && this.#hung === undefined) {
       if (!this.#loaded && !this.#load(this.#running)) return;
