@@ -10,7 +10,7 @@ import { Shadow, type ShadowParts } from './shadow.js';
 
 /**
  * Address spaces that keep their tables. At level `sync` each table costs a comparison at each workload, so those that were not used
- * for long give theirs back; walking over five tables again takes 20 us.
+ * for long give theirs back; to walk over four tables again takes about 70 us.
  */
 const SPACES_MAX = 32;
 /** Announced roots. i915 announces each process's; past the bound they work all the same, found by their contexts. */
@@ -34,6 +34,8 @@ export class Ppgtt implements ProcessMemory, SpaceOwner {
   /** How often each root was announced. */
   readonly #announced = new Map<Key, number>();
   #cost = 0;
+  /** The last one in `#spaces`, or undefined when that is not known. */
+  #last: AddressSpace | undefined;
 
   constructor(parts: ShadowParts) {
     this.#parts = parts;
@@ -108,6 +110,7 @@ export class Ppgtt implements ProcessMemory, SpaceOwner {
   invalidate(): void {
     for (const space of this.#spaces.values()) space.flush();
     this.#spaces.clear();
+    this.#last = undefined;
   }
 
   /** Device reset, destroy. */
@@ -120,10 +123,13 @@ export class Ppgtt implements ProcessMemory, SpaceOwner {
 
   makeRoom(space: AddressSpace): void {
     const key = keyOf(space);
-    // An engine still goes by it although it was evicted, or evicted and found anew: its tables must have an owner here.
-    if (this.#spaces.get(key) !== space) this.#evict(key);
-    this.#spaces.delete(key);
-    this.#admit(key, space);
+    if (this.#last !== space) {
+      // An engine may still go by one that was evicted, or evicted and found anew: its tables must have an owner here.
+      if (this.#spaces.get(key) !== space) this.#evict(key);
+      this.#spaces.delete(key);
+      this.#admit(key, space);
+      this.#last = space;
+    }
     if (this.shadow.frames + WALK_TABLES <= this.#parts.tablesMax) return;
     for (const other of this.#spaces.keys()) {
       if (this.shadow.frames + WALK_TABLES <= this.#parts.tablesMax) return;
@@ -140,10 +146,12 @@ export class Ppgtt implements ProcessMemory, SpaceOwner {
     const [oldest] = this.#spaces.size >= SPACES_MAX ? this.#spaces.keys() : [];
     if (oldest !== undefined) this.#evict(oldest);
     this.#spaces.set(key, space);
+    this.#last = undefined;
   }
 
   #evict(key: Key): void {
     this.#spaces.get(key)?.flush();
     this.#spaces.delete(key);
+    this.#last = undefined;
   }
 }
