@@ -53,7 +53,8 @@ export interface ServeHooks {
   readonly onComplaint: (text: string) => void;
 }
 
-const WAIT_MS = 100;
+/** Also how long a question of the main thread, a picture, may wait while no client does anything. */
+const WAIT_MS = 30;
 
 export const job: Job<ServeInput, ServeOutput> = (input, context) => {
   let clients = 0;
