@@ -17,3 +17,18 @@ export const QEMU_RELEASES = ['trixie', 'trixie-backports'] as const;
 
 /** Modules that a guest may load. With them the tree gets all that they depend on. */
 export const MODULES = ['bochs', 'i915', 'gpio-pci-idio-16', 'uio_pci_generic', 'vfio-pci', 'vfio_iommu_type1'] as const;
+
+/** Debian's benchmarks for i915, for the job that has a GPU to drive; fetched when that runs. */
+export const IGT_PACKAGE = 'intel-gpu-tools';
+
+/** Its programs that the job runs, as paths in the package. */
+export const IGT_PROGRAMS = [
+  'gem_blt',
+  'gem_busy',
+  'gem_create',
+  'gem_exec_ctx',
+  'gem_exec_nop',
+  'gem_exec_reloc',
+  'gem_latency',
+  'gem_prw',
+].map((name) => `usr/libexec/igt-gpu-tools/benchmarks/${name}`);

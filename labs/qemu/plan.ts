@@ -8,11 +8,12 @@ import { BOCHS } from './jobs/bochs.js';
 import { BOOTTIME } from './jobs/boottime.js';
 import { CONFORMANCE } from './jobs/conformance.js';
 import { GVT } from './jobs/gvt.js';
+import { I915 } from './jobs/i915.js';
 import { MDPY } from './jobs/mdpy.js';
 import { tellOf } from './progress.js';
 import type { Trees } from './trees.js';
 
-export const JOBS: readonly Job[] = [BOCHS, MDPY, GVT, CONFORMANCE, BOOTTIME];
+export const JOBS: readonly Job[] = [BOCHS, MDPY, GVT, I915, CONFORMANCE, BOOTTIME];
 
 /** The jobs that are meant: those named, or the plan. */
 export const jobsOf = (names: readonly string[]): readonly Job[] =>

@@ -10,7 +10,7 @@ import { EXIT, LabError } from '../common/lab-error.js';
 import { type Qemu, unpackedQemu } from '../common/packaged-qemu.js';
 import { librariesOf } from '../common/tree-programs.js';
 import { dependsOf, moduleName } from './modules.js';
-import { GUEST_PACKAGES, KERNEL_METAPACKAGE, MODULES, QEMU_PACKAGE, QEMU_RELEASES } from './packages.js';
+import { GUEST_PACKAGES, IGT_PACKAGE, IGT_PROGRAMS, KERNEL_METAPACKAGE, MODULES, QEMU_PACKAGE, QEMU_RELEASES } from './packages.js';
 import { tell } from './progress.js';
 
 /** Changes when the way in which trees are made does. */
@@ -18,6 +18,8 @@ const FORMAT = 1;
 
 const GUEST: Recipe = { name: 'guest', packages: [...GUEST_PACKAGES, KERNEL_METAPACKAGE], contents: { FORMAT, MODULES } };
 const QEMU: Recipe = { name: 'qemu', packages: [QEMU_PACKAGE], contents: { FORMAT, QEMU_RELEASES } };
+
+const IGT: Recipe = { name: 'igt', packages: [IGT_PACKAGE], contents: { FORMAT, IGT_PROGRAMS } };
 
 /** Files of the guest's tree. */
 export const GUEST_TREE = {
@@ -47,6 +49,21 @@ export async function trees(): Promise<Trees> {
 export async function qemu(): Promise<Qemu> {
   await complete([QEMU]);
   return unpackedQemu(cache.treeOf(QEMU));
+}
+
+/** Programs of a tree, and the shared libraries that they load. */
+export interface PackagedPrograms {
+  readonly tree: string;
+  readonly programs: readonly string[];
+  readonly libraries: readonly string[];
+}
+
+/** The benchmarks of intel-gpu-tools. @throws LabError as `trees()` does */
+export async function igt(): Promise<PackagedPrograms> {
+  await complete([IGT]);
+  const tree = cache.treeOf(IGT);
+  const libraries = readFileSync(join(tree, GUEST_TREE.LIBRARIES), 'utf8').trim().split('\n');
+  return { tree, programs: IGT_PROGRAMS, libraries };
 }
 
 async function complete(recipes: readonly Recipe[]): Promise<void> {
@@ -79,7 +96,20 @@ async function fetchAndUnpack(folder: string, missing: readonly Recipe[]): Promi
     await unpacking(unpackQemu(debs, release, join(folder, QEMU.name)));
     made.set(QEMU, Object.fromEntries(debs.map(nameAndVersion)));
   }
+  if (missing.includes(IGT)) {
+    tell(`fetching ${IGT_PACKAGE} with all that it needs`);
+    const debs = await machine.downloadWithDependencies([IGT_PACKAGE]);
+    tell(`unpacking ${debs.length} packages`);
+    await unpacking(unpackIgt(debs, join(folder, IGT.name)));
+    made.set(IGT, Object.fromEntries(debs.map(nameAndVersion)));
+  }
   return made;
+}
+
+async function unpackIgt(debs: readonly string[], tree: string): Promise<void> {
+  await unpack(debs, tree, NO_DOCUMENTS);
+  const libraries = new Set((await Promise.all(IGT_PROGRAMS.map((path) => librariesOf(tree, path)))).flat());
+  writeFileSync(join(tree, GUEST_TREE.LIBRARIES), [...libraries].map((path) => `${path}\n`).join(''));
 }
 
 /** Documents and translations are half of the files. */

@@ -1,5 +1,6 @@
 /** What register handlers may use of their vGPU. Handlers are functions of the device's table, shared by all vGPUs. */
 import type { Interrupts } from './interrupts.js';
+import type { Ppgtt } from './ppgtt/ppgtt.js';
 import type { FailsafeReason, GuestErrorLog, RegisterStore } from './roles.js';
 import type { Submission } from './submission/submission.js';
 
@@ -7,6 +8,7 @@ export interface RegisterContext {
   readonly registers: RegisterStore;
   readonly interrupts: Interrupts;
   readonly submission: Submission;
+  readonly ppgtt: Ppgtt;
   readonly log: GuestErrorLog;
   /** Fence registers that the vGPU has. */
   readonly fenceCount: number;
