@@ -12,7 +12,7 @@ import { Progress } from '../src/cli/terminal.js';
 import { MptError } from '../src/core/errors.js';
 import { type Baseline, compileBaseline, type Sources } from './baseline.js';
 import { type Comparison, compare, type Pace } from './compare.js';
-import { pinToOneCore, raisePriority } from './pin.js';
+import { pinToOneCore, raisePriority, takeTurnsFirst } from './pin.js';
 import { type Result, resultOf, tableHead, tableLine } from './report.js';
 import { IMAGE, type Row } from './rows.js';
 import { type Command, endAll, longLived, started } from './subjects.js';
@@ -29,6 +29,8 @@ export interface Suite {
   readonly rows: readonly Row[];
   readonly sources: Sources;
   readonly pace: Pace;
+  /** Keep other programs off the core: for what is made of wake-ups. */
+  readonly realTime?: boolean;
   /** The command of our side; without it bench/ours/main.js with the backend and the row's arguments. */
   readonly ours?: (row: Row, baseline: Baseline) => Command;
 }
@@ -89,7 +91,7 @@ async function run(suite: Suite, args: readonly string[], progress: Progress): P
   if (!probe.available) throw new MptError('UNAVAILABLE', `the benchmarks cannot run: ${probe.reason}`, { backend });
   progress.show('compiling the baselines');
   const baseline = compileBaseline(suite.sources);
-  const place = `${pinToOneCore()}, ${raisePriority()}`;
+  const place = `${pinToOneCore()}, ${suite.realTime === true ? takeTurnsFirst() : raisePriority()}`;
   progress.clear();
   const print = (text: string): void => void (json || process.stdout.write(`${text}\n`));
   print(`${probe.version}, Node ${process.versions.node}, ${baseline.compiler}, Linux ${release()}, ${cpus()[0]?.model.trim()}; ${place}`);

@@ -7,6 +7,8 @@ const FIELDS = 32;
 const MEMORY = '0x1000';
 /** A register of BAR0 that the GVT model stores and gives back. */
 const REGISTER = '0x4f100';
+/** Messages that one send carries. */
+const BURST = 200;
 const ENTRY = 24;
 const ENTRIES = 200;
 
@@ -37,6 +39,7 @@ export const VFIO_ROWS: readonly VfioRow[] = [
   row('write/4B', ['write', '0', MEMORY, '4'], ['round-trip', FIELDS + 4, FIELDS]),
   row('write/4KiB', ['write', '0', MEMORY, '4096'], ['round-trip', FIELDS + 4096, FIELDS]),
   row('posted/4B', ['posted', '0', MEMORY, '4'], ['stream', FIELDS + 4, 1], { limitNs: 2000 }),
+  row('posted/200', ['burst', '0', MEMORY, '4'], ['stream', FIELDS + 4, BURST]),
   row('posted/gvt', ['posted', '0', REGISTER, '4', 'place-bar'], ['stream', FIELDS + 4, 1], { device: 'gvt' }),
   row('multi/4B', ['multi', '0', MEMORY, '4'], ['stream', ENTRY, ENTRIES], { unit: NS }),
 ];

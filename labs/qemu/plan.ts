@@ -8,13 +8,14 @@ import { BOCHS } from './jobs/bochs.js';
 import { BOOTTIME } from './jobs/boottime.js';
 import { CONFORMANCE } from './jobs/conformance.js';
 import { GVT } from './jobs/gvt.js';
+import { I915 } from './jobs/i915.js';
 import { I915_BOOTS, I915_BOOTS_50 } from './jobs/i915-boots.js';
 import { I915_DISPLAY } from './jobs/i915-display.js';
 import { MDPY } from './jobs/mdpy.js';
 import { tellOf } from './progress.js';
 import type { Trees } from './trees.js';
 
-export const JOBS: readonly Job[] = [BOCHS, MDPY, GVT, CONFORMANCE, I915_DISPLAY, I915_BOOTS, I915_BOOTS_50, BOOTTIME];
+export const JOBS: readonly Job[] = [BOCHS, MDPY, GVT, I915, I915_DISPLAY, I915_BOOTS, CONFORMANCE, I915_BOOTS_50, BOOTTIME];
 
 /** The jobs that are meant: those named, or the plan. */
 export const jobsOf = (names: readonly string[]): readonly Job[] =>

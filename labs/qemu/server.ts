@@ -30,6 +30,7 @@ export class DeviceServer {
   readonly #child: ChildProcess;
   readonly #name: string;
   readonly #complaints: string[] = [];
+  readonly #expected: RegExp[] = [];
   readonly #stderr: () => string;
   #devices: readonly string[] = [];
   #status: number | NodeJS.Signals | undefined;
@@ -127,8 +128,14 @@ export class DeviceServer {
 
   /** @throws Error with the first thing that it complained of: the guests here do nothing wrong, nor does QEMU */
   mustBeContent(): void {
-    const [first] = this.#complaints;
-    if (first !== undefined) throw new Error(`${this.#complaints.length} complaints, the first ${first}`);
+    const complaints = this.#complaints.filter((complaint) => !this.#expected.some((pattern) => pattern.test(complaint)));
+    const [first] = complaints;
+    if (first !== undefined) throw new Error(`${complaints.length} complaints, the first ${first}`);
+  }
+
+  /** Complaints like this one are what the job is after. */
+  expect(pattern: RegExp): void {
+    this.#expected.push(pattern);
   }
 
   /** Asks it to end by SIGTERM. @throws Error when it does not end by itself with 0, or leaves its socket */

@@ -33,7 +33,7 @@ async function runCommand({ command, timeout, quiet, json }: Options, out: strin
 }
 
 async function runJobs({ job: names, timeout, tap, json }: Options, out: string): Promise<number> {
-  const jobs = PLAN.filter(({ name }) => names.length === 0 || names.includes(name));
+  const jobs = PLAN.filter(({ name, onlyByName }) => (names.length === 0 ? onlyByName !== true : names.includes(name)));
   const limited = jobs.map((job) => ({ ...job, timeoutS: timeout ?? job.timeoutS }));
   const results = await runPlan(await trees(), limited, CHECKOUT, out);
   const points = results.flatMap((result) => result.points);

@@ -18,9 +18,14 @@ export interface Options {
   readonly json?: boolean;
 }
 
+const named = (only: boolean): string =>
+  PLAN.filter(({ onlyByName }) => (onlyByName === true) === only)
+    .map(({ name }) => name)
+    .join(', ');
+
 const HELP = `
 Boots Xen 4.17 in QEMU with a Debian dom0 whose root is this machine's file system, and runs COMMAND there, in this checkout.
-Without COMMAND it runs the plan: ${PLAN.map(({ name }) => name).join(', ')}.
+Without COMMAND it runs the plan: ${named(false)}. By name only: ${named(true)}.
 One argument is a command line for bash, several are a program and its arguments.
 
 In dom0: MPT_LAB=xen, MPT_LAB_OUT (a folder that stays), MPT_LAB_TREE (the unpacked Xen packages: headers, libraries, tools).

@@ -13,7 +13,7 @@ const BUSY_WAIT_MS = 1;
 const QUIET_WAIT_MS = 15;
 
 export function openGvt(
-  { socket, type = DEFAULT_TYPE, trustClient, display }: ServeInput,
+  { socket, type = DEFAULT_TYPE, trustClient, display = true }: ServeInput,
   hooks: ServeHooks,
   stopFlag: SharedArrayBuffer,
 ): Served {

@@ -18,8 +18,8 @@ export interface ServeInput {
   readonly socket: string;
   /** Map guest memory even when its file can be shortened, which would end this process. */
   readonly trustClient: boolean;
-  /** Of `gvt`: false is a vGPU whose display is fused off. */
-  readonly display: boolean;
+  /** Of `gvt`: false is a vGPU whose display is fused off. Default true. */
+  readonly display?: boolean;
 }
 
 export interface ServeOutput {
@@ -64,7 +64,8 @@ export interface ServeHooks {
   readonly onComplaint: (text: string) => void;
 }
 
-const WAIT_MS = 100;
+/** Also how long a question of the main thread, a picture, may wait while no client does anything. */
+const WAIT_MS = 30;
 
 export const job: Job<ServeInput, ServeOutput> = (input, context) => {
   let clients = 0;

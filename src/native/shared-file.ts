@@ -55,7 +55,10 @@ export class SharedFiles {
     return whole(target.length, (at) => readSync(fd, target, at, target.length - at, offset + at));
   }
 
+  /** Writes all of `source`; false where the file ends before: it is not made longer. */
   write(fd: number, source: Uint8Array, offset: number): boolean {
+    const file = this.identify(fd, true);
+    if (typeof file === 'number' || offset + source.length > file.size) return false;
     return whole(source.length, (at) => writeSync(fd, source, at, source.length - at, offset + at));
   }
 }

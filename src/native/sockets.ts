@@ -48,9 +48,10 @@ const cAccept4 = libc.func('accept4', 'int', ['int', 'uintptr_t', 'uintptr_t', '
 const cConnect = libc.func('connect', 'int', ['int', 'void *', 'uint']);
 const cShutdown = libc.func('shutdown', 'int', ['int', 'int']);
 const cSetsockopt = libc.func('setsockopt', 'int', ['int', 'int', 'int', 'void *', 'uint']);
-const cRecvmsg = libc.func('recvmsg', 'int64_t', ['int', 'uintptr_t', 'int']);
-const cSendmsg = libc.func('sendmsg', 'int64_t', ['int', 'uintptr_t', 'int']);
-const cSend = libc.func('send', 'int64_t', ['int', 'uintptr_t', 'size_t', 'int']);
+// ssize_t is wider than int, but no buffer here is: an int costs less to return.
+const cRecvmsg = libc.func('recvmsg', 'int', ['int', 'uintptr_t', 'int']);
+const cSendmsg = libc.func('sendmsg', 'int', ['int', 'uintptr_t', 'int']);
+const cSend = libc.func('send', 'int', ['int', 'uintptr_t', 'size_t', 'int']);
 
 const failed = (result: number): number => (result < 0 ? -koffi.errno() : result);
 

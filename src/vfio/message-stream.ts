@@ -37,8 +37,9 @@ interface Carried {
 
 export class MessageStream {
   readonly transport: Transport;
-  /** The input buffer. */
+  /** The input buffer, for fields and for data. */
   readonly view: DataView;
+  readonly bytes: Uint8Array;
   /** The output buffer. */
   readonly out: DataView;
   readonly outBytes: Uint8Array;
@@ -72,6 +73,7 @@ export class MessageStream {
     this.transport = transport;
     const { input, output } = transport;
     this.view = new DataView(input.buffer, input.byteOffset, input.length);
+    this.bytes = input;
     this.out = new DataView(output.buffer, output.byteOffset, output.length);
     this.outBytes = output;
     this.#inputEnd = input.length - MESSAGE_MAX;
@@ -85,11 +87,6 @@ export class MessageStream {
   /** Something was received and not yet looked at: a wait for the socket would overlook it. */
   get buffered(): boolean {
     return this.#filled > this.#start + this.#size;
-  }
-
-  /** Input bytes, for data of the current message. */
-  get bytes(): Uint8Array {
-    return this.transport.input;
   }
 
   /**

@@ -67,6 +67,9 @@ export class Session implements MessageMemory {
   readonly #replyViews = new Map<number, Uint8Array>();
   /** Room for the data of a guest's write, by length. */
   readonly #small = Array.from({ length: SMALL + 1 }, (_, length) => new Uint8Array(length));
+  /** The last larger data of a write, and where it lies. */
+  #large: Uint8Array = new Uint8Array(0);
+  #largeAt = 0;
   /** The device's regions by index. */
   readonly #regions: readonly (VfioRegion | undefined)[];
   #state: number = State.NEW;
@@ -262,19 +265,28 @@ export class Session implements MessageMemory {
 
   /** Handles the current message. @returns true when it is an access, which waits for `complete` */
   #dispatch(): boolean {
+    const { command, flags } = this.stream;
+    if ((flags & HeaderFlag.TYPE_MASK) === HeaderFlag.COMMAND) {
+      if (command === Command.REGION_READ) return this.#read();
+      if (command === Command.REGION_WRITE) return this.#write();
+      if (command === Command.REGION_WRITE_MULTI) return this.#multi();
+    }
+    this.#control();
+    return false;
+  }
+
+  /** Answers a message that is no access. Apart, as all that is rare here: what is small the compiler joins with its callers. */
+  #control(): void {
     const { stream } = this;
     if ((stream.flags & HeaderFlag.TYPE_MASK) !== HeaderFlag.COMMAND) {
       this.complain('a reply came that nobody waits for');
       stream.fail('a reply came that nobody waits for');
-      return false;
+      return;
     }
-    if (stream.command === Command.REGION_READ) return this.#read();
-    if (stream.command === Command.REGION_WRITE) return this.#write();
-    if (stream.command === Command.REGION_WRITE_MULTI) return this.#multi();
     if (this.#state === State.NEW && stream.command !== Command.VERSION) {
       this.#refuse(E.INVAL, 'the first message is not VERSION');
       stream.fail('the first message is not VERSION');
-      return false;
+      return;
     }
     const command = COMMANDS[stream.command];
     if (command === undefined) this.#refuse(E.NOTSUP, `command ${stream.command} is not known`);
@@ -285,7 +297,6 @@ export class Session implements MessageMemory {
       const errno = command.run(this);
       if (errno !== 0) this.#refuse(errno, `${command.name} refused`);
     }
-    return false;
   }
 
   #refuse(errno: number, why: string): void {
@@ -294,7 +305,7 @@ export class Session implements MessageMemory {
   }
 
   #read(): boolean {
-    const count = this.#accessFields(BODY.REGION_ACCESS, RegionFlag.READ);
+    const count = this.#accessFields(RegionFlag.READ);
     if (count < 0) return false;
     this.#access.write = false;
     this.#access.bytes = this.#replyData(count);
@@ -304,11 +315,11 @@ export class Session implements MessageMemory {
 
   #write(): boolean {
     const { stream } = this;
-    const count = this.#accessFields(BODY.REGION_ACCESS, RegionFlag.WRITE);
+    const count = this.#accessFields(RegionFlag.WRITE);
     if (count < 0) return false;
     const data = stream.body + BODY.REGION_ACCESS;
     if (stream.bodyLength - BODY.REGION_ACCESS !== count) {
-      this.#refuse(E.INVAL, `REGION_WRITE of ${count} bytes has ${stream.bodyLength - BODY.REGION_ACCESS}`);
+      this.#refuseAccess('has more or fewer bytes of data');
       return false;
     }
     this.#access.write = true;
@@ -318,18 +329,27 @@ export class Session implements MessageMemory {
   }
 
   /** Takes offset, region and count of the current message and checks them. @returns the count, or -1 when it was refused */
-  #accessFields(needed: number, flag: number): number {
+  #accessFields(flag: number): number {
     const { view, body, bodyLength, fds, surplusFds } = this.stream;
-    if (this.#state === State.NEW || bodyLength < needed || fds.length > 0 || surplusFds) {
+    if (this.#state === State.READY && bodyLength >= BODY.REGION_ACCESS && fds.length === 0 && !surplusFds) {
+      const count = view.getUint32(body + 12, true);
+      const fault = this.#setAccess(u64(view, body), view.getUint32(body + 8, true), count, flag);
+      if (fault === 0 && count <= LIMITS.maxDataXferSize) return count;
+    }
+    this.#refuseAccess('is not possible');
+    return -1;
+  }
+
+  /** Refuses the current message, an access. @param why what is wrong when the message as such is not */
+  #refuseAccess(why: string): void {
+    const { view, body, bodyLength, fds, surplusFds } = this.stream;
+    if (this.#state === State.NEW || bodyLength < BODY.REGION_ACCESS || fds.length > 0 || surplusFds) {
       this.#refuse(E.INVAL, 'an access before VERSION, too short or with descriptors');
       if (this.#state === State.NEW) this.stream.fail('the first message is not VERSION');
-      return -1;
+      return;
     }
-    const count = view.getUint32(body + 12, true);
-    const fault = this.#setAccess(u64(view, body), view.getUint32(body + 8, true), count, flag);
-    if (fault === 0 && count <= LIMITS.maxDataXferSize) return count;
-    this.#refuse(E.INVAL, `an access of ${count} bytes at ${u64(view, body)} of region ${view.getUint32(body + 8, true)} is not possible`);
-    return -1;
+    const [offset, region, count] = [u64(view, body), view.getUint32(body + 8, true), view.getUint32(body + 12, true)];
+    this.#refuse(E.INVAL, `an access of ${count} bytes at ${offset} of region ${region} ${why}`);
   }
 
   #setAccess(offset: number, region: number, count: number, flag: number): number {
@@ -356,7 +376,14 @@ export class Session implements MessageMemory {
   /** The bytes that a message writes. A guest's access is copied to a place that has views already: a new view would cost more. */
   #written(at: number, count: number): Uint8Array {
     const { bytes } = this.stream;
-    if (count > SMALL) return bytes.subarray(at, at + count);
+    if (count > SMALL) {
+      // A message that comes alone begins where the one before it began.
+      if (at !== this.#largeAt || count !== this.#large.length) {
+        this.#large = bytes.subarray(at, at + count);
+        this.#largeAt = at;
+      }
+      return this.#large;
+    }
     const small = this.#small[count] as Uint8Array;
     for (let i = 0; i < count; i++) small[i] = bytes[at + i] as number;
     return small;

@@ -75,13 +75,13 @@ export class SocketTransport implements Transport {
     return -1;
   }
 
-  send(start: number, end: number, fds: readonly number[] = []): boolean {
+  send(start: number, end: number, fds?: readonly number[]): boolean {
     if (!this.#open) return false;
     let at = start;
     let deadline = 0;
     while (at < end) {
-      const withFds = at === start && fds.length > 0;
-      const sent = withFds ? this.#out.sendFds(this.fd, at, end, MSG.DONTWAIT, fds) : this.#out.send(this.fd, at, end, MSG.DONTWAIT);
+      const carries = fds !== undefined && fds.length > 0 && at === start;
+      const sent = carries ? this.#out.sendFds(this.fd, at, end, MSG.DONTWAIT, fds) : this.#out.send(this.fd, at, end, MSG.DONTWAIT);
       if (sent > 0) at += sent;
       else if (sent === -EAGAIN) {
         deadline ||= performance.now() + SEND_DEADLINE_MS;

@@ -1,5 +1,13 @@
 /** The roles that submission and engine take, as small fakes: GPU memory of plain pages with holes, registers, a trace. */
-import { type EngineId, type GpuMemory, type GpuPage, type GvtEvent, newStatistics, type RegisterPort } from '../../src/core/gvt/roles.js';
+import {
+  ENGINES,
+  type EngineId,
+  type GpuMemory,
+  type GpuPage,
+  type GvtEvent,
+  newStatistics,
+  type RegisterPort,
+} from '../../src/core/gvt/roles.js';
 import { Submission, type SubmissionParts } from '../../src/core/gvt/submission/submission.js';
 import { Status } from '../../src/core/gvt-ops.js';
 
@@ -37,6 +45,10 @@ export class PlainMemory implements GpuMemory {
 
   page(address: number): GpuPage | undefined {
     return this.#pages.get(Math.floor(address / PAGE));
+  }
+
+  pageToWrite(address: number): GpuPage | undefined {
+    return this.page(address);
   }
 
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean {
@@ -94,7 +106,12 @@ export interface Rig {
   /** Everything that happened, in order: events, stores that spies saw. */
   readonly trace: string[];
   readonly log: string[];
-  readonly failsafes: string[];
+  /** Engines that stopped, by name. */
+  hung(): string[];
+  /** Per-process memory: that of every root, which is asked for by the spaces seen. */
+  readonly process: PlainMemory;
+  /** Roots that were asked for: 48-bit or not, and the frames of their directories. */
+  readonly roots: [wide: boolean, directories: number[]][];
   /** Registers that commands wrote. */
   readonly loaded: [offset: number, value: number][];
   register(offset: number): number;
@@ -117,7 +134,8 @@ export function rig(): Rig {
   const memory = new PlainMemory();
   const trace: string[] = [];
   const log: string[] = [];
-  const failsafes: string[] = [];
+  const process = new PlainMemory();
+  const roots: [boolean, number[]][] = [];
   const loaded: [number, number][] = [];
   const words = new Uint32Array(0x20_0000 / 4);
   const registers = {
@@ -127,9 +145,9 @@ export function rig(): Rig {
     },
   };
   const commands: RegisterPort = {
-    writeFromCommand(offset, value) {
-      if (offset + 4 > 0x20_0000) return Status.EFAULT;
-      if (offset === REFUSED) return Status.EBADRQC;
+    writeFromCommand(offset, value, privileged) {
+      if (offset + 4 > 0x20_0000) return privileged ? Status.EFAULT : Status.OK;
+      if (offset === REFUSED) return privileged ? Status.EBADRQC : Status.OK;
       loaded.push([offset, value]);
       registers.set(offset, value);
       return Status.OK;
@@ -144,10 +162,17 @@ export function rig(): Rig {
     registers,
     commands,
     memory,
-    events: { raise: (event: GvtEvent) => void trace.push(event) },
+    processes: {
+      space({ wide, directories }) {
+        roots.push([wide, Array.from(directories)]);
+        return process;
+      },
+      synchronise: () => {},
+      takeCost: () => 0,
+    },
+    events: { raise: (event: GvtEvent) => void trace.push(event), hold: () => {}, release: () => {} },
     statistics: newStatistics(),
     log: { guestError: (what) => void log.push(what) },
-    failsafe: (reason) => void failsafes.push(reason),
   };
   const submission = new Submission(parts);
   const seen = [0, 0, 0, 0];
@@ -169,7 +194,9 @@ export function rig(): Rig {
     parts,
     trace,
     log,
-    failsafes,
+    hung: () => ENGINES.filter(({ id }) => submission.hung(id) !== undefined).map(({ name }) => name),
+    process,
+    roots,
     loaded,
     register: registers.get,
     setRegister: registers.set,

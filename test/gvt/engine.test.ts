@@ -45,9 +45,9 @@ function submit(r: Rig, engine: EngineId, ...commands: number[]): Rig {
   return r;
 }
 
-/** Asserts that the workload failed as one guest error, and that nothing came after it. */
+/** Asserts that the engine stopped, which is one guest error, and that nothing came after it. */
 function failed(t: Test, r: Rig, why: RegExp, what: string): void {
-  t.strictSame(r.failsafes, ['guest-error'], what);
+  t.equal(r.hung().length, 1, what);
   t.equal(r.log.length, 1, `${what}: one line`);
   t.match(r.log[0], why, what);
   t.notMatch(r.log[0], '\n', what);
@@ -55,7 +55,7 @@ function failed(t: Test, r: Rig, why: RegExp, what: string): void {
 }
 
 function passed(t: Test, r: Rig, what: string): void {
-  t.strictSame([r.failsafes, r.log, r.submission.hasWork], [[], [], false], what);
+  t.strictSame([r.hung(), r.log, r.submission.hasWork], [[], [], false], what);
 }
 
 t.test('a ring that wraps: between commands, inside a command, inside a page', async (t) => {
@@ -148,7 +148,7 @@ t.test('batches', async (t) => {
   let r = go([...batchStart(b0), ...storeDword(DATA + 8, 9)], [...store(1), BATCH_END, ...store(2), BATCH_END]);
   passed(t, r, 'ends at its first end');
   t.strictSame([r.memory.read(DATA), r.memory.read(DATA + 8)], [1, 9], 'and the ring goes on behind it');
-  t.equal(r.register(0x2074), b0, 'ACTHD');
+  t.equal(r.register(0x2074), r.ring(1).start + r.ring(1).tail, 'ACTHD: back in the ring');
 
   r = go(
     [...batchStart(b0), ...storeDword(DATA + 8, 9)],
@@ -180,7 +180,6 @@ t.test('batches', async (t) => {
   );
   failed(t, go([...batchStart(b0)], [...batchStart(b1, second)], [...batchStart(b2)], [BATCH_END]), /not for second-level/, 'jump from it');
   failed(t, go([BATCH_END]), /MI_BATCH_BUFFER_END: there is no batch in the ring itself/, 'end in the ring');
-  failed(t, go([...batchStart(b0, 1 << 8)], [BATCH_END]), /PPGTT addresses need shadowing/, 'PPGTT');
   failed(t, go([...batchStart(b2)], [BATCH_END]), /the command is not mapped \(batch, 0x8302000\)/, 'not mapped');
   failed(
     t,
@@ -210,7 +209,6 @@ t.test('batches', async (t) => {
     submit(r, RCS, header, addressLow + low, addressHigh + high);
     passed(t, r, 'far away');
     t.equal(r.memory.read(DATA), 6);
-    t.equal(r.register(0x2074), FAR % 2 ** 32);
   }
   r = rig();
   submit(r, RCS, ...batchStart(0xffff_ffff_f000));
@@ -289,7 +287,7 @@ t.test('MI_STORE_DATA_IMM', async (t) => {
   passed(t, r, 'far away');
   t.strictSame([r.memory.read(FAR + 4), r.memory.read64(FAR + 16)], [77, [1, 2]]);
 
-  failed(t, run(VECS, 0x1000_0002, DATA, 0, 1), /^vecs: MI_STORE_DATA_IMM: PPGTT/, 'PPGTT');
+  failed(t, run(VECS, 0x1000_0002, DATA, 0, 1), /^vecs: MI_STORE_DATA_IMM: the address is not mapped/, 'per process');
   failed(t, run(VECS, header | 2, DATA + PAGE, 0, 1), /the address is not mapped/, 'hole');
   failed(t, run(VECS, header | 2, DATA, 1, 1), /the address is not mapped/, 'the high dword counts');
   failed(t, run(VECS, header | 3 | (1 << 21), DATA + 4, 0, 1, 2), /a qword is not aligned/, 'alignment');
@@ -337,7 +335,7 @@ t.test('MI_STORE_REGISTER_MEM and MI_LOAD_REGISTER_MEM', async (t) => {
     ['MI_STORE_REGISTER_MEM', srm],
     ['MI_LOAD_REGISTER_MEM', lrm],
   ] as const) {
-    failed(t, run(RCS, command & ~USE_GGTT, 0xb118, DATA, 0), new RegExp(`${name}: PPGTT`), 'PPGTT');
+    failed(t, run(RCS, command & ~USE_GGTT, 0xb118, DATA, 0), new RegExp(`${name}: the address is not mapped`), 'per process');
     failed(t, run(RCS, command, 0xb118, DATA + PAGE, 0), /the address is not mapped/, 'hole');
     failed(t, run(RCS, command - 1, 0xb118, DATA), /the length is 3/, 'short');
     failed(t, run(RCS, command + 1, 0xb118, DATA, 0, 0), /the length is 5/, 'long');
@@ -393,7 +391,7 @@ t.test('MI_FLUSH_DW', async (t) => {
   t.equal(r.memory.read(DATA), 9);
   t.equal(r.parts.statistics.commands, 2);
 
-  failed(t, run(BCS, flush | 2 | IMMEDIATE, DATA, 0, 1), /^bcs: MI_FLUSH_DW: PPGTT/, 'PPGTT');
+  failed(t, run(BCS, flush | 2 | IMMEDIATE, DATA, 0, 1), /^bcs: MI_FLUSH_DW: the address is not mapped/, 'per process');
   failed(t, run(BCS, flush | 2 | IMMEDIATE, (DATA + PAGE) | GGTT, 0, 1), /the address is not mapped/, 'hole');
   failed(t, run(BCS, flush | 2 | RESERVED, DATA | GGTT, 0, 1), /post-sync operation 2 does not exist/, 'reserved');
   for (const length of [2, 3, 6, 65])
@@ -436,7 +434,7 @@ t.test('PIPE_CONTROL', async (t) => {
   r = run(RCS, header, IMMEDIATE | INDEX, 0x1_00d0, 0, 7, 8);
   passed(t, r, 'status page');
   t.strictSame(r.memory.read64(STATUS_PAGES + 0xd0), [7, 8]);
-  failed(t, run(RCS, header, IMMEDIATE, at, 0, 1, 2), /^rcs: PIPE_CONTROL: PPGTT/, 'PPGTT');
+  failed(t, run(RCS, header, IMMEDIATE, at, 0, 1, 2), /^rcs: PIPE_CONTROL: the address is not mapped/, 'per process');
   failed(t, run(RCS, header, IMMEDIATE | GGTT, at + 4, 0, 1, 2), /a qword is not aligned/, 'alignment');
   failed(t, run(RCS, header, IMMEDIATE | INDEX, 4, 0, 1, 2), /a qword is not aligned/, 'alignment in the status page');
   failed(t, run(RCS, header, IMMEDIATE | GGTT, at, 1, 1, 2), /the address is not mapped/, 'hole');
@@ -466,13 +464,9 @@ t.test('commands without an effect are walked over by their length and counted',
   const BLT = 2 << 29;
   const skipped: [engine: EngineId, header: number, dwords: number][] = [
     ...[0x03, 0x07, 0x0c, 0x0f].map((opcode): [EngineId, number, number] => [RCS, opcode << 23, 1]),
-    ...[0x12, 0x13].map((opcode): [EngineId, number, number] => [BCS, opcode << 23, 2]),
-    ...[0x14, 0x18, 0x19, 0x1a, 0x2a, 0x2b, 0x2c, 0x2d].map((opcode): [EngineId, number, number] => [RCS, (opcode << 23) | 9, 11]),
-    ...[0x01, 0x03, 0x11, 0x24, 0x25, 0x26, 0x31, 0x40, 0x42, 0x43, 0x51, 0x52].map((opcode): [EngineId, number, number] => [
-      BCS,
-      BLT | (opcode << 22) | 6,
-      8,
-    ]),
+    ...[0x12, 0x13, 0x28].map((opcode): [EngineId, number, number] => [BCS, opcode << 23, 2]),
+    ...[0x14, 0x18, 0x19, 0x2b, 0x2c, 0x2d].map((opcode): [EngineId, number, number] => [RCS, (opcode << 23) | 9, 11]),
+    ...[0x11, 0x24, 0x25, 0x26, 0x31, 0x52].map((opcode): [EngineId, number, number] => [BCS, BLT | (opcode << 22) | 6, 8]),
     ...[0x54, 0x55, 0x56, 0x57, 0x58, 0x59, 0x71, 0x72, 0x73, 0x74, 0x75, 0x76, 0x77].map((opcode): [EngineId, number, number] => [
       BCS,
       BLT | (opcode << 22) | 0xff,
@@ -513,9 +507,7 @@ t.test('commands without an effect are walked over by their length and counted',
 
 t.test('commands that do not exist, or not there', async (t) => {
   const everywhere = [
-    ...[
-      0x01, 0x04, 0x06, 0x09, 0x10, 0x11, 0x15, 0x16, 0x17, 0x1b, 0x1c, 0x1f, 0x21, 0x23, 0x25, 0x27, 0x28, 0x2e, 0x2f, 0x30, 0x36, 0x3f,
-    ].map((opcode) => opcode << 23),
+    ...[0x01, 0x04, 0x06, 0x09, 0x10, 0x11, 0x15, 0x16, 0x17, 0x1d, 0x1f, 0x23, 0x25, 0x2f, 0x30, 0x37, 0x3f].map((opcode) => opcode << 23),
     ...[1, 4, 5, 6, 7].map((type) => type << 29),
     0xffff_ffff,
   ];
@@ -618,7 +610,7 @@ t.test('noise: never throws, keeps to its budget', async (t) => {
         ends.budget++;
         continue;
       }
-      if (outcome === Outcome.FAULT) reasons.add(streamer.fault.replace(/0x[0-9a-f]+|\d+/g, 'N').replace(/ \(.*/, ''));
+      if (outcome === Outcome.FAULT) reasons.add(streamer.fault.why.replace(/0x[0-9a-f]+|\d+/g, 'N').replace(/ \(.*/, ''));
       ends[outcome === Outcome.DONE ? 'done' : 'fault']++;
       break;
     }
@@ -640,9 +632,9 @@ t.test('noise through a whole vGPU: registers, GGTT, interrupts and memory of th
   const guarded = backend.words.slice(shown * 1024);
   const page = new Uint32Array(PAGE / 4);
   const addresses = Array.from({ length: shown + 4 }, (_, i) => base + i * PAGE);
-  let failsafes = 0;
+  let hangs = 0;
   for (let round = 0; round < 300; round++) {
-    if (round === 0 || vgpu.failsafe) {
+    if (round % 100 === 0) {
       if (round > 0) gvt.reset(vgpu);
       f.configWrite(0x10, 4, 0xe000_0000);
       f.configWrite(0x18, 4, 0xc000_0000);
@@ -666,10 +658,15 @@ t.test('noise through a whole vGPU: registers, GGTT, interrupts and memory of th
     backend.words[1024 + 11] = 1;
     for (const dword of [0, 0, round, base + 0x109]) write(engine + 0x230, dword);
     for (let slice = 0; slice < 3; slice++) gvt.runSlice(500);
-    if (vgpu.failsafe) failsafes++;
+    if (vgpu.statistics.hangs > hangs) {
+      hangs++;
+      write(0x941c, 0x1e);
+      for (const base of ENGINE_BASES) write(base + 0x3a0, 0xffff_0505);
+    }
   }
   t.equal(gvt.defects, 0, 'no exception inside the device model');
-  t.ok(failsafes > 50 && failsafes < 300, `${failsafes} failsafes`);
+  t.ok(hangs > 50 && hangs < 300, `${hangs} hangs`);
+  t.notOk(vgpu.failsafe);
   t.ok(vgpu.statistics.commands > 1000, `${vgpu.statistics.commands} commands`);
   t.strictSame(
     backend.words.subarray(shown * 1024).findIndex((word, i) => word !== guarded[i]),

@@ -84,6 +84,9 @@ export class MemoryBackend extends MptBackend {
 }
 
 class MemoryHandle extends MptHandle {
+  /** Tracked frames as they were when last looked at (level `sync`). */
+  readonly #snapshots = new Map<number, Uint8Array>();
+
   get #memory(): MemoryBackend {
     return this.backend as MemoryBackend;
   }
@@ -137,11 +140,23 @@ class MemoryHandle extends MptHandle {
 
   protected override doEnablePageTrack(gfn: Gfn): void {
     this.#memory.ram.view(gfn * 4096, 4096);
+    this.#memory.fail('track');
     this.#memory.tracked.add(gfn);
+    if (this.#memory.capabilities.pageTrack === 'sync') this.#snapshots.set(gfn, this.#memory.ram.view(gfn * 4096, 4096).slice());
+  }
+
+  protected override doSyncPageTrack(written: (gfn: Gfn) => void): void {
+    for (const [gfn, snapshot] of [...this.#snapshots]) {
+      const bytes = this.#memory.ram.view(gfn * 4096, 4096);
+      if (Buffer.compare(bytes, snapshot) === 0) continue;
+      snapshot.set(bytes);
+      written(gfn as Gfn);
+    }
   }
 
   protected override doDisablePageTrack(gfn: Gfn): void {
     this.#memory.tracked.delete(gfn);
+    this.#snapshots.delete(gfn);
   }
 }
 

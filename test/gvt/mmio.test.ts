@@ -88,13 +88,13 @@ t.test('the register engine', async (t) => {
   t.equal(write(0x120, 5, 8, 2), Status.EINVAL, 'also of the second half');
   t.equal(read(0x120), 5, 'the first half was stored');
 
-  t.equal(file.writeFromCommand(0x104, 0xffff_0000), Status.OK);
+  t.equal(file.writeFromCommand(0x104, 0xffff_0000, true), Status.OK);
   t.equal(read(0x104), 0);
-  t.equal(file.writeFromCommand(0x108, 5), Status.OK, 'accepted');
+  t.equal(file.writeFromCommand(0x108, 5, true), Status.OK, 'accepted');
   t.equal(read(0x108), 77, 'and ignored');
-  for (const offset of [0x100, 0x1000]) t.equal(file.writeFromCommand(offset, 0), Status.EBADRQC, 'not for commands');
-  t.equal(file.writeFromCommand(0x1f_fffc, 0), Status.EBADRQC);
-  for (const offset of [0x1f_fffd, 0x20_0000, -4, 2 ** 32, Number.NaN]) t.equal(file.writeFromCommand(offset, 0), Status.EFAULT);
+  for (const offset of [0x100, 0x1000]) t.equal(file.writeFromCommand(offset, 0, true), Status.EBADRQC, 'not for commands');
+  t.equal(file.writeFromCommand(0x1f_fffc, 0, true), Status.EBADRQC);
+  for (const offset of [0x1f_fffd, 0x20_0000, -4, 2 ** 32, Number.NaN]) t.equal(file.writeFromCommand(offset, 0, true), Status.EFAULT);
   t.equal(file.readFromCommand(0x2200), 0x2200);
   t.equal(file.readFromCommand(0x20_0000), 0);
 
@@ -244,6 +244,7 @@ t.test('PVINFO', async (t) => {
     t.equal(vgpu.statistics.guestErrors, errors + 1);
   }
   const errors = vgpu.statistics.guestErrors;
+  write(PVINFO + 0x838, 0x1000);
   for (const code of [1, 2, 3, 4, 5, 6, 7]) write(PVINFO + 0x818, code);
   t.equal(vgpu.statistics.guestErrors, errors, 'known notifications');
   mistakes.length = 0;
@@ -343,13 +344,13 @@ t.test('commands may write what the table allows', async (t) => {
   const { vgpu, read } = fixture();
   const { registers } = vgpu;
   for (const offset of [0xb118, 0x209c, 0x20c0, 0x7000, 0x7004, 0x7008, 0x7300, 0xe184, 0xe4f0, 0xe4f4, 0x2600, 0x2_2600])
-    t.equal(registers.writeFromCommand(offset, 0x0001_0001), Status.OK, `0x${offset.toString(16)}`);
+    t.equal(registers.writeFromCommand(offset, 0x0001_0001, true), Status.OK, `0x${offset.toString(16)}`);
   t.equal(read(0x7000), 1);
   for (const offset of [0x2230, 0x229c, 0x2080, 0x941c, 0x4_4200, 0x4_430c, PVINFO + 0x808, 0x10_0000, 0x7_019c, 0x5_0000])
-    t.equal(registers.writeFromCommand(offset, 0xffff_ffff), Status.EBADRQC, `0x${offset.toString(16)}`);
-  t.equal(registers.writeFromCommand(0x4_4050, 5), Status.OK);
+    t.equal(registers.writeFromCommand(offset, 0xffff_ffff, true), Status.EBADRQC, `0x${offset.toString(16)}`);
+  t.equal(registers.writeFromCommand(0x4_4050, 5, true), Status.OK);
   t.equal(read(0x4_4050), 0, 'DERRMR is accepted and ignored');
-  t.equal(registers.writeFromCommand(0x20_0000, 0), Status.EFAULT);
+  t.equal(registers.writeFromCommand(0x20_0000, 0, true), Status.EFAULT);
   t.equal(vgpu.failsafe, false);
 });
 

@@ -304,10 +304,11 @@ t.test('a submission from register write to fence, status page and MSI; then the
   const picture = vgpu.queryPlane();
   t.strictSame([picture?.width, picture?.height, ...(picture?.rgba.subarray(0, 4) ?? [])], [16, 2, 0x11, 0x22, 0x33, 0xff], 'pipe B');
 
-  // A context that is not there: the workload fails and the vGPU goes into failsafe.
+  // A context that is not there: the engine stops, the vGPU does not.
   write64(0x80_0000 + (aperture / 4096 + 2) * 8, 0, 0);
   submit();
-  t.equal(vgpu.failsafeReason, 'guest-error');
+  t.equal(vgpu.submission.hung(1), 'the context image is not mapped');
+  t.equal(vgpu.failsafe, false);
   t.equal(gvt.hasWork, false);
   gvt.reset(vgpu);
   t.equal(vgpu.submission.idle(1), true);

@@ -177,6 +177,29 @@ t.test('video memory: accesses go where they say, and a reset leaves it', async 
   t.equal(get(device, MEMORY, end - 8, 4), before);
 });
 
+t.test('a page read whole is the page as it is now', async (t) => {
+  const { device } = rig('mbochs-small');
+  const page = (offset: number): Uint8Array => {
+    const bytes = new Uint8Array(4096);
+    t.equal(device.read(MEMORY, offset, bytes), 0);
+    return bytes;
+  };
+  for (const offset of [0, 4096, 4 * MIB - 4096]) {
+    t.equal(page(offset)[5], 0);
+    put(device, MEMORY, offset + 5, 1, 0x5a);
+    put(device, MEMORY, offset + 4095, 1, 0xa5);
+    // Twice: the view of the page is kept.
+    for (const _ of [1, 2]) t.same([page(offset)[5], page(offset)[4095]], [0x5a, 0xa5]);
+  }
+  t.same([page(1)[4], page(1)[4094]], [0x5a, 0xa5], 'not at a page');
+  t.equal(readStatus(device, MEMORY, 4 * MIB - 4095, 4096), EINVAL);
+  for (const length of [15, 16, 17, 4095, 4097]) {
+    const bytes = new Uint8Array(length);
+    t.equal(device.read(MEMORY, 4096, bytes), 0);
+    t.same([bytes[5], bytes[length - 1]], [0x5a, 0], `${length} bytes`);
+  }
+});
+
 t.test('modes that show nothing', async (t) => {
   const cases: [string, Mode, boolean][] = [
     ['64x64', {}, true],

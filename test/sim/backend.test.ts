@@ -21,10 +21,11 @@ t.test('the module: probe, options and what open() declares', async (t) => {
   t.same(
     absent,
     [
+      ['barAccess', false],
       ['foreignVm', false],
       ['msiEventfd', false],
     ],
-    'only the eventfd and other VMs are missing',
+    'only the eventfd, other VMs and what set_trap_area makes needless are missing',
   );
   for (const bad of [{ pageTrack: 'often' }, { pinLimitPages: 0 }, { pinLimitPages: 1.5 }, { instructionBudget: -1 }])
     t.throws(() => sim.open(bad as never), { code: 'INVALID_ARGUMENT', backend: 'sim', op: 'open' });

@@ -243,7 +243,7 @@ for (const kind of KINDS) {
       if (how === 'gone') rig.peer.close();
       refused(t, 'NOT_RAM', () => rig.memory.read(0, new Uint8Array(8), 0, 8));
       const ms = performance.now() - since;
-      t.ok(how === 'gone' ? ms < 1000 : ms > 1000 && ms < 2000, `${how}: ${Math.round(ms)} ms`);
+      t.ok(how === 'gone' ? ms < 1000 : ms > 1000 && ms < 4000, `${how}: ${Math.round(ms)} ms`);
       t.equal(rig.session.open, false);
       t.equal(rig.session.receive(0), undefined);
       refused(t, 'NOT_RAM', () => rig.memory.write(0, new Uint8Array(8), 0, 8));

@@ -19,7 +19,7 @@ import { EFD, F, MFD, SEAL } from '../../src/native/syscalls.js';
 import { DmaMaps } from '../../src/vfio/dma-maps.js';
 import { BUFFER_SIZE, HEADER_SIZE, HeaderFlag } from '../../src/vfio/protocol.js';
 import { type RegionAccess, Session } from '../../src/vfio/session.js';
-import { MemoryTransport, memoryPair, socketTransportPair, type Transport } from '../../src/vfio/transport.js';
+import { type MemoryTransport, memoryPair, socketTransportPair, type Transport } from '../../src/vfio/transport.js';
 
 // --- bytes -------------------------------------------------------------------------------------------------------------
 
@@ -189,23 +189,35 @@ export interface Received {
   readonly fds: number[];
 }
 
+/** A pair in memory whose descriptors are real ones: they are copied on the way, as the kernel does. */
+export function copyingPair(): [MemoryTransport, MemoryTransport] {
+  const pair = memoryPair(BUFFER_SIZE, closeFd);
+  for (const end of pair) {
+    const send = end.sendBytes.bind(end);
+    end.sendBytes = (bytes, fds = []) => {
+      const copies = fds.map((fd) => sys.fcntl(fd, F.DUPFD_CLOEXEC, 0));
+      if (send(bytes, copies)) return true;
+      for (const fd of copies) closeFd(fd);
+      return false;
+    };
+  }
+  return pair;
+}
+
 /** The other end: whole messages out of what came. */
 export class Peer {
   readonly transport: Transport;
-  /** Descriptors that a memory transport moves are copied first, as the kernel does. */
-  readonly #copies: boolean;
   #left: Uint8Array = new Uint8Array(0);
   #fds: number[] = [];
   gone = false;
 
   constructor(transport: Transport) {
     this.transport = transport;
-    this.#copies = transport instanceof MemoryTransport;
   }
 
   send(bytes: Uint8Array, fds: readonly number[] = []): boolean {
     this.transport.output.set(bytes);
-    return this.transport.send(0, bytes.length, this.#copies ? fds.map((fd) => sys.fcntl(fd, F.DUPFD_CLOEXEC, 0)) : fds);
+    return this.transport.send(0, bytes.length, fds);
   }
 
   /** What has come. */
@@ -214,7 +226,7 @@ export class Peer {
     for (;;) {
       const fds: number[] = [];
       const got = this.transport.receive(0, this.transport.input.length, 0, fds);
-      this.#fds.push(...(this.#copies ? fds.map((fd) => sys.fcntl(fd, F.DUPFD_CLOEXEC, 0)) : fds));
+      this.#fds.push(...fds);
       if (got < 0) this.gone = true;
       if (got <= 0) return found;
       this.#left = join(this.#left, this.transport.input.subarray(0, got));
@@ -259,7 +271,7 @@ export class Rig {
   readonly complaints: string[] = [];
 
   constructor(kind: Kind, device = new TestDevice(), options: { readonly trustFiles?: boolean } = {}) {
-    const [server, client] = kind === 'memory' ? memoryPair(BUFFER_SIZE, closeFd) : socketTransportPair(sys, libcSockets);
+    const [server, client] = kind === 'memory' ? copyingPair() : socketTransportPair(sys, libcSockets);
     this.device = device;
     this.memory = new DmaMaps(sys, options);
     this.session = new Session(server, {

@@ -2,8 +2,9 @@
  * client read|write|posted|multi REGION OFFSET BYTES [place-bar] -- SERVER...: starts a vfio-user server, in whose arguments SOCKET stands
  * for the path, connects and measures accesses. A count is a number of accesses.
  *
- * read, write: a round trip each. posted: writes without replies, one send each as QEMU does it. multi: writes of BYTES in messages of 200
- * entries. The last two end with one read, whose answer tells that all were carried out; it is in the time.
+ * read, write: a round trip each. posted: writes without replies, one send each as QEMU does it. burst: the same, 200 messages a send, so
+ * that the time is the server's. multi: writes of BYTES in messages of 200 entries. The last three end with one read, whose answer tells
+ * that all were carried out; it is in the time.
  * place-bar: BAR0 is placed and memory space enabled before, for a device that answers only then.
  */
 #include "../subject.h"
@@ -173,6 +174,29 @@ static uint64_t posted(uint32_t count) {
   return now_ns() - start;
 }
 
+static uint64_t burst(uint32_t count) {
+  static struct {
+    struct access access;
+    uint32_t data;
+    /* The next message follows at once: a struct of 8-byte alignment would leave a gap. */
+  } __attribute__((packed)) messages[BURST];
+  if (bytes != sizeof messages[0].data) die("a burst is of 4 bytes each");
+  for (size_t i = 0; i < BURST; i++) {
+    messages[i].access = (struct access){{0, REGION_WRITE, sizeof messages[0], NO_REPLY, 0}, offset, region, bytes};
+  }
+  uint64_t start = now_ns();
+  for (uint32_t done = 0; done < count;) {
+    uint32_t n = count - done < BURST ? count - done : BURST;
+    for (uint32_t i = 0; i < n; i++) {
+      messages[i].access.header.id = ++id;
+      messages[i].data = done++;
+    }
+    send_all(connection, messages, n * sizeof messages[0]);
+  }
+  check_last(count - 1);
+  return now_ns() - start;
+}
+
 static uint64_t multi(uint32_t count) {
   for (size_t i = 0; i < ENTRIES_MAX; i++) many.entries[i] = (struct entry){offset, region, bytes, 0};
   many.header.command = REGION_WRITE_MULTI;
@@ -205,7 +229,7 @@ static void place_bar(void) {
 static const struct {
   const char *name;
   uint64_t (*sample)(uint32_t count);
-} SUBJECTS[] = {{"read", reads}, {"write", writes}, {"posted", posted}, {"multi", multi}};
+} SUBJECTS[] = {{"read", reads}, {"write", writes}, {"posted", posted}, {"burst", burst}, {"multi", multi}};
 
 int main(int argc, char **argv) {
   int at = 5;

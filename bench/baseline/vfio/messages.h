@@ -25,7 +25,7 @@ struct entry {
 
 enum { VERSION = 1, REGION_READ = 9, REGION_WRITE = 10, REGION_WRITE_MULTI = 15 };
 enum { REPLY = 1, TYPE = 0xf, NO_REPLY = 0x10, ERROR = 0x20 };
-enum { DATA_MAX = 4096, ENTRIES_MAX = 200 };
+enum { DATA_MAX = 4096, ENTRIES_MAX = 200, BURST = 200 };
 
 /* Sends all of it by one call; ends the program when the other side is gone. */
 void send_all(int fd, const void *data, size_t length);

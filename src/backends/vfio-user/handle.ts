@@ -84,18 +84,28 @@ export class VfioUserHandle extends MptHandle {
     this.#snapshots.delete(gfn);
   }
 
-  /** A frame that cannot be read, because the client unmapped it, has not been written. */
+  /** A frame that cannot be read, because the client took it away or does not answer, has not been written. */
   protected override doSyncPageTrack(written: (gfn: Gfn) => void): void {
-    const { memory } = this.presented;
     const changed: number[] = [];
     for (const [gfn, snapshot] of this.#snapshots) {
-      if (!memory.covers(gfn * PAGE_SIZE, PAGE_SIZE)) continue;
-      memory.read(gfn * PAGE_SIZE, this.#page, 0, PAGE_SIZE);
+      if (!this.#readPage(gfn)) continue;
       if (Buffer.compare(this.#page, snapshot) === 0) continue;
       snapshot.set(this.#page);
       changed.push(gfn);
     }
     for (const gfn of changed) written(gfn as Gfn);
+  }
+
+  #readPage(gfn: number): boolean {
+    const { memory } = this.presented;
+    if (!memory.covers(gfn * PAGE_SIZE, PAGE_SIZE)) return false;
+    try {
+      memory.read(gfn * PAGE_SIZE, this.#page, 0, PAGE_SIZE);
+      return true;
+    } catch (error) {
+      if (MptError.is(error) && error.code === 'NOT_RAM') return false;
+      throw error;
+    }
   }
 
   // --- DMA: the address is the guest-physical one in the VM's window --------------------------------------------------

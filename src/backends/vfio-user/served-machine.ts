@@ -11,6 +11,9 @@ import type { VfioUserBackend, VfioUserMachine } from './backend.js';
 import { AccessPieces } from './pieces.js';
 import type { PresentedFunction } from './presented.js';
 
+/** Accesses that are answered without a delivery before the caller gets its turn. */
+const UNDELIVERED_MAX = 256;
+
 export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
   readonly vmId: VmId;
   readonly path: string;
@@ -104,6 +107,7 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
     if (this.#closed) throw this.#backend.error('VM_GONE', 'the VM was given up', { op: 'next' });
     if (this.#delivered) throw this.#backend.error('INTERNAL', 'the previous access was not completed', { op: 'next' });
     let deadline = 0;
+    let undelivered = 0;
     for (;;) {
       if (this.#pieces.pending) return this.#deliver(this.#pieces.next());
       if (this.stopped) return undefined;
@@ -113,9 +117,9 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
       if (this.#presented !== undefined) this.#presented.session = server.session;
       if (access !== undefined) {
         const status = this.#pieces.begin(this.#presented as PresentedFunction, access);
-        if (status === undefined) continue;
-        // Not delivered: a client that sends many of these does not keep the caller from its other work.
-        server.complete(status);
+        if (status !== undefined) server.complete(status);
+        // A client that sends many that are not delivered does not keep the caller from its other work.
+        if (status === undefined || ++undelivered < UNDELIVERED_MAX) continue;
       }
       const now = performance.now();
       deadline ||= now + timeoutMs;

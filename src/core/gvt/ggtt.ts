@@ -10,6 +10,7 @@ import { type DmaAddress, Gfn, hex, PAGE_SIZE } from '../addresses.js';
 import { Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
 import type { DmaMapper, GuestMemory } from '../mpt.js';
+import { viewPage } from './gpu-page.js';
 import { isGone, refusedByHypervisor } from './guest-error-log.js';
 import type { GpuRange } from './resources.js';
 import type { GpuMemory, GpuPage, GuestErrorLog } from './roles.js';
@@ -120,6 +121,11 @@ export class Ggtt implements GpuMemory {
     const page = this.#pages[index];
     // A view of memory that went with its VM is empty.
     return page !== undefined && page.bytes.length > 0 ? page : this.#view(index);
+  }
+
+  /** GGTT entries have no read-only bit. */
+  pageToWrite(address: number): GpuPage | undefined {
+    return this.page(address);
   }
 
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean {
@@ -244,13 +250,7 @@ export class Ggtt implements GpuMemory {
     const address = this.#addresses[index] as number;
     if (address === SCRATCH) return undefined;
     try {
-      const bytes = this.#dma.view(address as DmaAddress, PAGE_SIZE);
-      const { buffer, byteOffset } = bytes;
-      const page: GpuPage = {
-        bytes,
-        u32: new Uint32Array(buffer, byteOffset, PAGE_SIZE / 4),
-        u64: new BigUint64Array(buffer, byteOffset, PAGE_SIZE / 8),
-      };
+      const page = viewPage(this.#dma, address as DmaAddress);
       if (this.#cachedPages >= CACHED_PAGES_MAX) this.dropPages();
       this.#pages[index] = page;
       this.#cachedPages++;

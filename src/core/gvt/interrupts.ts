@@ -57,15 +57,19 @@ type GroupName = (typeof INTERRUPT_GROUPS)[number]['name'];
 /** Group and bit of each event. */
 export const INTERRUPT_EVENTS: Readonly<Record<GvtEvent, readonly [GroupName, number]>> = {
   'rcs.user': ['GT0', 0],
+  'rcs.error': ['GT0', 3],
   'rcs.pipe-control': ['GT0', 4],
   'rcs.ctx-switch': ['GT0', 8],
   'bcs.user': ['GT0', 16],
+  'bcs.error': ['GT0', 19],
   'bcs.flush': ['GT0', 20],
   'bcs.ctx-switch': ['GT0', 24],
   'vcs.user': ['GT1', 0],
+  'vcs.error': ['GT1', 3],
   'vcs.flush': ['GT1', 4],
   'vcs.ctx-switch': ['GT1', 8],
   'vecs.user': ['GT3', 0],
+  'vecs.error': ['GT3', 3],
   'vecs.flush': ['GT3', 4],
   'vecs.ctx-switch': ['GT3', 8],
   'pipe-a.vblank': ['PIPE_A', 0],
@@ -113,6 +117,9 @@ export class Interrupts implements EventSink {
   readonly #sender: InterruptSender;
   readonly #statistics: VgpuStatistics;
   readonly #log: GuestErrorLog;
+  /** The MSI waits, and whether there is one to send. */
+  #held = false;
+  #due = false;
 
   constructor(parts: {
     readonly registers: RegisterStore;
@@ -137,6 +144,18 @@ export class Interrupts implements EventSink {
     this.check();
   }
 
+  hold(): void {
+    this.#held = true;
+  }
+
+  /** Whether anything is still pending and enabled is looked at now. */
+  release(): void {
+    this.#held = false;
+    if (!this.#due) return;
+    this.#due = false;
+    this.check();
+  }
+
   /**
    * Recomputes the master's source bits from every group. They are levels: i915 samples them while the enable bit is
    * off, so they follow even then.
@@ -155,7 +174,10 @@ export class Interrupts implements EventSink {
 
   /** Injects the MSI when the master is enabled and any source is pending. No edge memory: each check injects again. */
   check(): void {
-    if (this.sumUp() !== 0 && (this.#registers.get(MASTER_IRQ) & MASTER_ENABLE) !== 0) this.#inject();
+    if (this.#held) {
+      this.sumUp();
+      this.#due = true;
+    } else if (this.sumUp() !== 0 && (this.#registers.get(MASTER_IRQ) & MASTER_ENABLE) !== 0) this.#inject();
   }
 
   /** The inject_msi wrapper of GVT-g (facts: gvt.md 2). */

@@ -5,10 +5,11 @@
 
 import { PAGE_SIZE } from '../addresses.js';
 import { Status } from '../gvt-ops.js';
+import { frameOf } from './ppgtt/entry.js';
 import type { RegisterContext } from './register-context.js';
 import type { RegisterDefinition } from './registers.js';
 import type { VgpuResources } from './resources.js';
-import type { RegisterStore } from './roles.js';
+import type { PpgttRoot, RegisterStore } from './roles.js';
 
 export const PVINFO_BASE = 0x7_8000;
 
@@ -44,7 +45,7 @@ const VERSION_1_0 = 1;
 const CAPS = 0x1c;
 const CURSOR_UNSET = 0xffff_ffff;
 
-/** g2v_notify codes. PPGTT roots and contexts are taken from guest memory when a workload uses them. */
+/** g2v_notify codes. Contexts are taken from guest memory when a workload uses them. */
 export const G2V_CODES: ReadonlyMap<number, string> = new Map([
   [1, 'legacy'],
   [2, 'ppgtt l3 create'],
@@ -54,6 +55,23 @@ export const G2V_CODES: ReadonlyMap<number, string> = new Map([
   [6, 'execlist context create'],
   [7, 'execlist context destroy'],
 ]);
+
+/** Those that announce and withdraw roots of page tables. */
+const G2V_ROOTS: ReadonlyMap<number, { readonly wide: boolean; readonly does: 'create' | 'destroy' }> = new Map([
+  [2, { wide: false, does: 'create' }],
+  [3, { wide: false, does: 'destroy' }],
+  [4, { wide: true, does: 'create' }],
+  [5, { wide: true, does: 'destroy' }],
+]);
+
+/** Root in the page's PDP fields. */
+function pdpRoot(registers: RegisterStore, wide: boolean): PpgttRoot {
+  const directory = (i: number): number => {
+    const at = PVINFO_BASE + PVINFO.PDP + i * 8;
+    return frameOf(registers.get(at), registers.get(at + 4));
+  };
+  return { wide, directories: [directory(0), directory(1), directory(2), directory(3)] };
+}
 
 /** Writes the fields that describe the vGPU; what the guest wrote elsewhere in the page stays. */
 export function populatePvinfo(registers: RegisterStore, { id, aperture, hidden, fences }: VgpuResources): void {
@@ -85,7 +103,10 @@ const displayReady: FieldWrite = (context, offset, value) => {
 
 const notify: FieldWrite = (context, offset, value) => {
   store(context, offset, value);
-  if (!G2V_CODES.has(value)) context.log.guestError(`PVINFO: unknown g2v notification ${value}`);
+  const root = G2V_ROOTS.get(value);
+  // What comes of it the guest is not told; it finds out when a workload uses the root.
+  if (root !== undefined) context.ppgtt[root.does](pdpRoot(context.registers, root.wide));
+  else if (!G2V_CODES.has(value)) context.log.guestError(`PVINFO: unknown g2v notification ${value}`);
 };
 
 /** Writable fields: first offset, last offset, effect. */

@@ -1,6 +1,7 @@
 /** What register handlers may use of their vGPU. Handlers are functions of the device's table, shared by all vGPUs. */
 import type { Display } from './display/display.js';
 import type { Interrupts } from './interrupts.js';
+import type { Ppgtt } from './ppgtt/ppgtt.js';
 import type { FailsafeReason, GuestErrorLog, RegisterStore } from './roles.js';
 import type { Submission } from './submission/submission.js';
 
@@ -9,6 +10,7 @@ export interface RegisterContext {
   readonly interrupts: Interrupts;
   readonly submission: Submission;
   readonly display: Display;
+  readonly ppgtt: Ppgtt;
   readonly log: GuestErrorLog;
   /** Fence registers that the vGPU has. */
   readonly fenceCount: number;

@@ -117,6 +117,6 @@ export const GT_REGISTERS: readonly RegisterDefinition[] = [
   { name: 'GUC_STATUS', offset: GUC_STATUS, reset: GUC_MIA_IN_RESET, read: readGucStatus },
   // Commands that reach for these two must do no harm and need no effect (facts: gvt.md 4.16).
   { name: 'DERRMR', offset: 0x4_4050, command: 'ignore' },
-  ...CHICKEN_BITS.map(([name, offset]): RegisterDefinition => ({ name, offset, masked: true, command: 'allow' })),
+  ...CHICKEN_BITS.map(([name, offset]): RegisterDefinition => ({ name, offset, masked: true, command: 'privileged' })),
   ...COMMAND_REGISTERS.map(([name, offset, count]): RegisterDefinition => ({ name, offset, count, command: 'allow' })),
 ];

@@ -46,8 +46,11 @@ export interface RegisterDefinition {
   readonly narrow?: 0 | 1 | 2 | 3;
   /** Accesses may be unaligned: each byte is then an access of its own. Needs `narrow` 3. */
   readonly unaligned?: true;
-  /** What a command that writes the register (MI_LOAD_REGISTER_IMM) gets. Default: refused. */
-  readonly command?: 'allow' | 'ignore';
+  /**
+   * What a command that writes the register (MI_LOAD_REGISTER_IMM) gets; `privileged`: only in the ring and GGTT batches. Default:
+   * refused.
+   */
+  readonly command?: 'allow' | 'privileged' | 'ignore';
   readonly read?: ReadHandler;
   readonly write?: WriteHandler;
   readonly after?: AfterHandler;
@@ -62,7 +65,7 @@ class RegisterEntry {
   readonly masked: boolean;
   readonly narrow: number;
   readonly unaligned: boolean;
-  readonly command: 'refuse' | 'allow' | 'ignore';
+  readonly command: 'refuse' | 'allow' | 'privileged' | 'ignore';
   readonly read: ReadHandler | undefined;
   readonly write: WriteHandler | undefined;
   readonly after: AfterHandler | undefined;
@@ -206,11 +209,11 @@ export class RegisterFile implements RegisterStore, RegisterPort {
     }
   }
 
-  writeFromCommand(offset: number, value: number): Status {
-    if (!(offset >= 0 && offset + 4 <= REGISTER_FILE_SIZE)) return Status.EFAULT;
-    const entry = this.table.find(offset);
-    if (entry.command === 'refuse') return Status.EBADRQC;
-    return entry.command === 'ignore' ? Status.OK : this.#store(offset & ~3, value, ALL);
+  writeFromCommand(offset: number, value: number, privileged: boolean): Status {
+    if (!(offset >= 0 && offset + 4 <= REGISTER_FILE_SIZE)) return privileged ? Status.EFAULT : Status.OK;
+    const { command } = this.table.find(offset);
+    if (command === 'allow' || (command === 'privileged' && privileged)) return this.#store(offset & ~3, value, ALL);
+    return command === 'ignore' || !privileged ? Status.OK : Status.EBADRQC;
   }
 
   readFromCommand(offset: number): number {

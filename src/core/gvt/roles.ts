@@ -17,15 +17,19 @@ export type Engine = (typeof ENGINES)[number];
 /** Interrupt events that parts raise; interrupt.ts knows their group and bit (facts: gvt.md 4.14). */
 export type GvtEvent =
   | 'rcs.user'
+  | 'rcs.error'
   | 'rcs.pipe-control'
   | 'rcs.ctx-switch'
   | 'bcs.user'
+  | 'bcs.error'
   | 'bcs.flush'
   | 'bcs.ctx-switch'
   | 'vcs.user'
+  | 'vcs.error'
   | 'vcs.flush'
   | 'vcs.ctx-switch'
   | 'vecs.user'
+  | 'vecs.error'
   | 'vecs.flush'
   | 'vecs.ctx-switch'
   | 'pipe-a.vblank'
@@ -43,6 +47,9 @@ export type GvtEvent =
 export interface EventSink {
   /** Sets the event's IIR bit unless masked, then injects the MSI if anything is pending and enabled. */
   raise(event: GvtEvent): void;
+  /** Until `release()`, events set their bits but the MSI waits: what happens in one go is told at once, by one message. */
+  hold(): void;
+  release(): void;
 }
 
 /** Raw storage of the 2 MiB register file: no side effects, dword-aligned offsets. */
@@ -53,8 +60,11 @@ export interface RegisterStore {
 
 /** A register write as a command (LRI) makes it: audited, with the register's side effects. */
 export interface RegisterPort {
-  /** EBADRQC when commands may not touch this register, EFAULT past the register file. */
-  writeFromCommand(offset: number, value: number): Status;
+  /**
+   * @param privileged the command stands in the ring or a GGTT batch. In another batch silicon drops what is for those only: OK
+   * @returns EBADRQC when commands may not touch this register, EFAULT past the register file
+   */
+  writeFromCommand(offset: number, value: number, privileged: boolean): Status;
   readFromCommand(offset: number): number;
 }
 
@@ -66,17 +76,39 @@ export interface GpuPage {
 }
 
 /**
- * Memory as the GPU addresses it: 4 KiB pages through the vGPU's GGTT. Addresses outside the vGPU's own ranges and
- * entries that are not present have no page. Never throws.
+ * Memory as the GPU addresses it: 4 KiB pages through the vGPU's GGTT or a context's per-process tables. Addresses outside the vGPU's
+ * own ranges and entries that are not present have no page. Never throws.
  */
 export interface GpuMemory {
-  /** The page that contains the byte address, or undefined. Not to be kept past the current guest access or slice. */
+  /**
+   * The page that contains the byte address, for reading, or undefined. Not to be kept past the current guest access or slice.
+   */
   page(address: number): GpuPage | undefined;
+  /** The same for writing. Of a page that the guest made read-only it is another one, which nobody reads: silicon drops such writes. */
+  pageToWrite(address: number): GpuPage | undefined;
   /**
    * Copies `length` bytes into `target[offset..]`, across pages: each source byte is read once.
    * @returns false when a page is missing; the target's content is then unspecified
    */
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean;
+}
+
+/** Root of a per-process address space, as a context's PDP registers name it. */
+export interface PpgttRoot {
+  /** 48-bit addresses: one PML4, in `directories[0]`. Else 32-bit: four page directories of 1 GiB each. */
+  readonly wide: boolean;
+  /** Guest frames; 0: none. Four of them. */
+  readonly directories: ArrayLike<number>;
+}
+
+/** The per-process address spaces of a vGPU. */
+export interface ProcessMemory {
+  /** The root's address space. Kept past a slice, it stays right: what changed is walked again. */
+  space(root: PpgttRoot): GpuMemory;
+  /** Takes over what the guest changed in its tables. To be called before a workload first uses its address space. */
+  synchronise(): void;
+  /** Budget that translations and synchronisation have used since it was last asked. */
+  takeCost(): number;
 }
 
 /** Counters of one vGPU, for reports. Plain numbers, monotonic. */
@@ -90,6 +122,16 @@ export interface VgpuStatistics {
   interrupts: number;
   /** Guest mistakes: refused accesses, bad commands, bad descriptors. */
   guestErrors: number;
+  /** Guest page-table pages that were shadowed, each time that one was. */
+  shadowTables: number;
+  /** Entries of them that the guest changed. */
+  shadowEntries: number;
+  /** Writes to them that trapped. */
+  shadowWrites: number;
+  /** Synchronisations of shadow tables. */
+  shadowSyncs: number;
+  /** Times that an engine stopped at something that it cannot do. */
+  hangs: number;
 }
 
 export const newStatistics = (): VgpuStatistics => ({
@@ -100,6 +142,11 @@ export const newStatistics = (): VgpuStatistics => ({
   mmioWrites: 0,
   interrupts: 0,
   guestErrors: 0,
+  shadowTables: 0,
+  shadowEntries: 0,
+  shadowWrites: 0,
+  shadowSyncs: 0,
+  hangs: 0,
 });
 
 /** Where guest mistakes are told: counted always, logged at a limited rate. */

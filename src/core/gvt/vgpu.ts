@@ -18,6 +18,8 @@ import { Interrupts } from './interrupts.js';
 import { Mmio } from './mmio.js';
 import { PageTrack } from './page-track.js';
 import { PciConfig } from './pci-config.js';
+import { Ppgtt } from './ppgtt/ppgtt.js';
+import { SHADOW_LIMITS } from './ppgtt/shadow.js';
 import { PVINFO, PVINFO_BASE, populatePvinfo } from './pvinfo.js';
 import type { RegisterContext } from './register-context.js';
 import { broadwellRegisters } from './register-table.js';
@@ -60,6 +62,7 @@ export class Vgpu implements RegisterContext {
   readonly config: PciConfig;
   readonly registers: RegisterFile;
   readonly ggtt: Ggtt;
+  readonly ppgtt: Ppgtt;
   readonly interrupts: Interrupts;
   readonly submission: Submission;
   readonly display: Display;
@@ -99,16 +102,29 @@ export class Vgpu implements RegisterContext {
       now: parts.now,
       edid: parts.display ? monitorEdid(type.resolution) : undefined,
     });
+    this.pageTrack = new PageTrack(handle, log);
+    this.ppgtt = new Ppgtt({
+      dma: handle,
+      memory: handle,
+      tracker: handle,
+      frames: capabilities.isValidGfn ? handle : undefined,
+      pageTrack: this.pageTrack,
+      level: capabilities.pageTrack,
+      tablesMax: SHADOW_LIMITS.TABLES_MAX,
+      hugePages: capabilities.dmaHugePage,
+      statistics,
+      log,
+      mappedPages: 0,
+    });
     this.submission = new Submission({
       registers: this.registers,
       commands: this.registers,
       memory: this.ggtt,
+      processes: this.ppgtt,
       events: this.interrupts,
       statistics,
       log,
-      failsafe: (reason) => this.enterFailsafe(reason),
     });
-    this.pageTrack = new PageTrack(handle, log);
     this.mmio = new Mmio({
       bars: this.config.bars,
       registers: this.registers,
@@ -200,6 +216,7 @@ export class Vgpu implements RegisterContext {
   /** Device-model reset: everything as after creation; the vGPU stays attached and active. */
   reset(): void {
     this.#stopEngines();
+    this.ppgtt.clear();
     this.pageTrack.clear();
     this.ggtt.reset();
     this.registers.restore();
@@ -214,6 +231,7 @@ export class Vgpu implements RegisterContext {
   release(): void {
     this.#active = false;
     this.#stopEngines();
+    this.ppgtt.clear();
     this.pageTrack.clear();
     this.ggtt.reset();
     this.config.reset();
@@ -242,6 +260,7 @@ export class Vgpu implements RegisterContext {
 
   resetGt(): void {
     this.#stopEngines();
+    this.ppgtt.invalidate();
     this.registers.restore(GT_RESET_END);
     populatePvinfo(this.registers, this.resources);
     this.display.populate();

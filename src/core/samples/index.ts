@@ -76,7 +76,7 @@ export function findSampleType(name: string, kind?: SampleKindName): SampleType 
   const found = types.find((type) => type.name === name || (kind !== undefined && type.name === `${kind}-${name}`));
   if (found !== undefined) return found;
   const names = types.map((type) => type.name);
-  const near = nearestName(name, names);
+  const near = nearestName(kind === undefined || name.startsWith(kind) ? name : `${kind}-${name}`, names);
   const known = `types: ${names.join(', ')}`;
   throw new MptError('BAD_TYPE', `no device type is named '${name}'`, {
     op: 'create_device',

@@ -4,11 +4,12 @@
  */
 import { PAGE_SIZE } from '../../addresses.js';
 import type { GpuMemory } from '../roles.js';
-import { type BlitJob, MAX_ROW_BYTES } from './blitter.js';
+import { type BlitJob, MAX_ROW_BYTES } from './blit-job.js';
 import { rowAt } from './row-order.js';
+import { addressAt, type Surface, spanAt, Tiling } from './surface.js';
 
-/** Bytes of pixels that count as one unit of the budget. */
-const BYTES_PER_UNIT = 1024;
+/** Bytes of pixels that count as one unit of the budget, by tiling: pieces of 512 or of 16 bytes cost their calls. */
+const BYTES_PER_UNIT: Readonly<Record<Tiling, number>> = { [Tiling.LINEAR]: 1024, [Tiling.X]: 1024, [Tiling.Y]: 64 };
 
 /** Row buffers, shared: blits run one at a time and keep no row between slices. */
 const source = new Uint8Array(MAX_ROW_BYTES);
@@ -18,49 +19,62 @@ const targetWords = new Uint32Array(target.buffer);
 
 export const isDone = (job: BlitJob): boolean => job.done >= job.rows;
 
+const ROWS = { fill: fillRow, copy: copyRow, pattern: patternRow, rop: ropRow } as const;
+
 /**
  * Does rows worth at most about `budget` units (one a KiB, at least one a row): the last row may exceed it.
  * @returns units used, or -1 when a pixel lies in memory that is not mapped
  */
 export function runBlit(job: BlitJob, memory: GpuMemory, budget: number): number {
-  const perRow = Math.max(1, Math.ceil(job.rowBytes / BYTES_PER_UNIT));
-  const doRow = job.plain === 'fill' ? fillRow : job.plain === 'copy' ? copyRow : ropRow;
+  const perUnit = Math.min(BYTES_PER_UNIT[job.destination.tiling], BYTES_PER_UNIT[job.source?.tiling ?? Tiling.LINEAR]);
+  const perRow = Math.max(1, Math.ceil(job.rowBytes / perUnit));
+  const doRow = ROWS[job.plain];
   let used = 0;
   while (!isDone(job) && used < budget) {
-    const y = rowAt(job.order, job.done);
-    const from = job.source === undefined ? 0 : job.source.start + y * job.source.pitch;
-    if (!doRow(job, memory, job.destination.start + y * job.destination.pitch, from)) return -1;
+    if (!doRow(job, memory, rowAt(job.order, job.done))) return -1;
     used += perRow;
     job.done++;
   }
   return used;
 }
 
-function fillRow(job: BlitJob, memory: GpuMemory, at: number): boolean {
-  if (at % 4 !== 0 || job.rowBytes % 4 !== 0) {
-    targetWords.fill(job.pattern, 0, (job.rowBytes + 3) >> 2);
-    return writeRow(memory, at, job.rowBytes);
+function fillRow(job: BlitJob, memory: GpuMemory, row: number): boolean {
+  const { destination, rowBytes, pattern } = job;
+  const at = addressAt(destination, row, 0);
+  if (destination.tiling !== Tiling.LINEAR || at % 4 !== 0 || rowBytes % 4 !== 0) {
+    targetWords.fill(pattern, 0, (rowBytes + 3) >> 2);
+    return writeRow(memory, destination, row, rowBytes);
   }
-  for (let done = 0; done < job.rowBytes; ) {
-    const page = memory.page(at + done);
+  for (let done = 0; done < rowBytes; ) {
+    const page = memory.pageToWrite(at + done);
     if (page === undefined) return false;
     const offset = (at + done) % PAGE_SIZE;
-    const n = Math.min(job.rowBytes - done, PAGE_SIZE - offset);
-    page.u32.fill(job.pattern, offset >> 2, (offset + n) >> 2);
+    const n = Math.min(rowBytes - done, PAGE_SIZE - offset);
+    page.u32.fill(pattern, offset >> 2, (offset + n) >> 2);
     done += n;
   }
   return true;
 }
 
-function copyRow(job: BlitJob, memory: GpuMemory, at: number, from: number): boolean {
-  return memory.copyIn(from, target, 0, job.rowBytes) && writeRow(memory, at, job.rowBytes);
+function copyRow(job: BlitJob, memory: GpuMemory, row: number): boolean {
+  return readRow(memory, job.source as Surface, row, target, job.rowBytes) && writeRow(memory, job.destination, row, job.rowBytes);
 }
 
-function ropRow(job: BlitJob, memory: GpuMemory, at: number, from: number): boolean {
+/** The pattern's row of eight pixels, over and over. */
+function patternRow(job: BlitJob, memory: GpuMemory, row: number): boolean {
+  const { destination, rowBytes, tile } = job;
+  if (tile === undefined) return false;
+  const { bytes, width, left, top } = tile;
+  const from = ((top + row) & 7) * width;
+  for (let i = 0; i < rowBytes; i++) target[i] = bytes[from + ((left + i) & (width - 1))] as number;
+  return writeRow(memory, destination, row, rowBytes);
+}
+
+function ropRow(job: BlitJob, memory: GpuMemory, row: number): boolean {
   const { rowBytes, mask } = job;
   const { one, d, s, sd } = job.rop;
-  if (job.source !== undefined && !memory.copyIn(from, source, 0, rowBytes)) return false;
-  if (job.keeps && !memory.copyIn(at, target, 0, rowBytes)) return false;
+  if (job.source !== undefined && !readRow(memory, job.source, row, source, rowBytes)) return false;
+  if (job.keeps && !readRow(memory, job.destination, row, target, rowBytes)) return false;
   const words = (rowBytes + 3) >> 2;
   for (let i = 0; i < words; i++) {
     const from = sourceWords[i] as number;
@@ -68,16 +82,27 @@ function ropRow(job: BlitJob, memory: GpuMemory, at: number, from: number): bool
     const value = one ^ (d & old) ^ (s & from) ^ (sd & from & old);
     targetWords[i] = (value & mask) | (old & ~mask);
   }
-  return writeRow(memory, at, rowBytes);
+  return writeRow(memory, job.destination, row, rowBytes);
 }
 
-/** Writes the target buffer to memory, page by page. */
-function writeRow(memory: GpuMemory, at: number, length: number): boolean {
+function readRow(memory: GpuMemory, surface: Surface, row: number, into: Uint8Array, length: number): boolean {
+  if (surface.tiling === Tiling.LINEAR) return memory.copyIn(addressAt(surface, row, 0), into, 0, length);
   for (let done = 0; done < length; ) {
-    const page = memory.page(at + done);
+    const n = Math.min(length - done, spanAt(surface, done));
+    if (!memory.copyIn(addressAt(surface, row, done), into, done, n)) return false;
+    done += n;
+  }
+  return true;
+}
+
+/** Writes the target buffer to memory, piece by piece. */
+function writeRow(memory: GpuMemory, surface: Surface, row: number, length: number): boolean {
+  for (let done = 0; done < length; ) {
+    const at = addressAt(surface, row, done);
+    const page = memory.pageToWrite(at);
     if (page === undefined) return false;
-    const offset = (at + done) % PAGE_SIZE;
-    const n = Math.min(length - done, PAGE_SIZE - offset);
+    const offset = at % PAGE_SIZE;
+    const n = Math.min(length - done, PAGE_SIZE - offset, spanAt(surface, done));
     page.bytes.set(target.subarray(done, done + n), offset);
     done += n;
   }

@@ -1,43 +1,21 @@
 /**
- * What the 2D blitter's commands ask for: XY_COLOR_BLT and XY_SRC_COPY_BLT on linear surfaces of 8, 16 and 32 bits per
- * pixel, every raster operation, byte write enables (facts: gvt.md 8.6; Broadwell's command reference). A parsed command is
- * a `BlitJob`, which `runBlit` (blit-rows.ts) works off.
+ * What the 2D blitter's commands ask for (Broadwell's and Skylake's command references, "Blitter": facts: gvt.md 8.6): colour fills,
+ * copies and patterns, linear and tiled, every raster operation on colours and sources, byte write enables, clipping. A parsed command
+ * is a `BlitJob`; a text says what is wrong with the command.
  */
+import { ALL, type BlitJob, MAX_ROW_BYTES, makeJob, type Origin, type Rectangle, type Target } from './blit-job.js';
+import { ROP } from './rop.js';
+import { Tiling } from './surface.js';
 
-import { type CompiledRop, compileRop, ROP, usesDestination, usesSource } from './rop.js';
-import { type RowOrder, rowOrder } from './row-order.js';
-
-/** Rows in GPU memory. */
-export interface Surface {
-  /** GPU address of the first row's first byte. May be negative or unmapped: whoever touches it finds out. */
-  readonly start: number;
-  /** Bytes from row to row, signed. */
-  readonly pitch: number;
+/** What stays between commands. */
+export interface BlitState {
+  /** BCS_SWCTRL: which tiled surfaces are tiled in Y. */
+  readonly swctrl: number;
+  /** Clipping rectangle, for commands that clip. */
+  readonly clip: Rectangle;
 }
 
-export interface BlitJob {
-  readonly destination: Surface;
-  /** Undefined when the result does not depend on a source. */
-  readonly source: Surface | undefined;
-  /** Bytes of a row, at most MAX_ROW_BYTES. */
-  readonly rowBytes: number;
-  readonly rows: number;
-  readonly order: RowOrder;
-  readonly rop: CompiledRop;
-  /** Pattern repeated to 32 bits. */
-  readonly pattern: number;
-  /** Bits that may be written, the same in each dword of a row. */
-  readonly mask: number;
-  /** The destination has to be read: the operation or the mask needs it. */
-  readonly keeps: boolean;
-  /** Most blits: nothing but the pattern, or nothing but the source, goes to the destination. */
-  readonly plain: 'fill' | 'copy' | undefined;
-  /** Rows done. */
-  done: number;
-}
-
-/** Coordinates are signed 16-bit numbers and pixels left of 0 do not exist: 32,767 pixels of 4 bytes. */
-export const MAX_ROW_BYTES = 32_767 * 4;
+const NO_STATE: BlitState = { swctrl: 0, clip: { x1: 0, y1: 0, x2: 0, y2: 0 } };
 
 /** Header bits. */
 const TILED_DESTINATION = 1 << 11;
@@ -48,87 +26,155 @@ const WRITE_ALPHA = 1 << 21;
 const CLIPPING = 1 << 30;
 /** Bytes per pixel of each colour depth: 8, 16 (565), 16 (1555) and 32 bits. */
 const DEPTHS: readonly number[] = [1, 2, 2, 4];
-
-const COLOR_BLT_DWORDS = 7;
-const SRC_COPY_BLT_DWORDS = 10;
+/** BCS_SWCTRL bits. */
+const SOURCE_Y = 1 << 0;
+const DESTINATION_Y = 1 << 1;
 
 const signed16 = (value: number): number => (value << 16) >> 16;
 /** 48-bit GPU address, any alignment. */
 const address = (low: number, high: number): number => low + (high & 0xffff) * 2 ** 32;
+const dword = (command: Uint32Array, i: number): number => command[i] as number;
 
-interface SourceRectangle {
-  readonly x: number;
-  readonly y: number;
-  readonly pitch: number;
-  readonly base: number;
-}
+const rectangle = (topLeft: number, bottomRight: number): Rectangle => ({
+  x1: signed16(topLeft),
+  y1: signed16(topLeft >>> 16),
+  x2: signed16(bottomRight),
+  y2: signed16(bottomRight >>> 16),
+});
 
-/** XY_COLOR_BLT: header, BR13, top left, bottom right, base (2), colour. A text says what is wrong with the command. */
-export function colorBlit(command: Uint32Array, length: number): BlitJob | string {
-  if (length !== COLOR_BLT_DWORDS) return `the length is ${length}`;
-  return parse(command, command[6] as number, undefined);
-}
+/** Clipping rectangle of XY_SETUP_CLIP_BLT and XY_SETUP_BLT: left and top belong to it, right and bottom do not. */
+export const clipOf = rectangle;
 
-/** XY_SRC_COPY_BLT: header, BR13, top left, bottom right, base (2), source's top left, source's pitch, source's base (2). */
-export function copyBlit(command: Uint32Array, length: number): BlitJob | string {
-  if (length !== SRC_COPY_BLT_DWORDS) return `the length is ${length}`;
-  if (((command[0] as number) & TILED_SOURCE) !== 0) return 'a tiled source is not supported';
-  const origin = command[6] as number;
-  return parse(command, 0, {
-    x: signed16(origin),
-    y: signed16(origin >>> 16),
-    pitch: signed16(command[7] as number),
-    base: address(command[8] as number, command[9] as number),
-  });
-}
+/** A tiled surface's pitch is counted in dwords. */
+const bytesOf = (pitch: number, tiling: Tiling): number => (tiling === Tiling.LINEAR ? pitch : pitch * 4);
 
-function parse(command: Uint32Array, color: number, from: SourceRectangle | undefined): BlitJob | string {
-  const [header, br13, topLeft, bottomRight, baseLow, baseHigh] = command as unknown as [number, number, number, number, number, number];
-  if ((header & TILED_DESTINATION) !== 0) return 'a tiled destination is not supported';
-  if ((br13 & CLIPPING) !== 0) return 'clipping needs XY_SETUP_CLIP_BLT, which is not supported';
-  const code = (br13 >>> 16) & 0xff;
-  if (usesSource(code) && from === undefined) return `raster operation 0x${code.toString(16)} needs a source`;
-  const depth = DEPTHS[(br13 >>> 24) & 3] as number;
-  const pitch = signed16(br13);
-  const [x1, y1] = [signed16(topLeft), signed16(topLeft >>> 16)];
-  // Pixels left of or above the surface's origin do not exist.
-  const left = Math.max(x1, 0);
-  const top = Math.max(y1, 0);
-  const rowBytes = Math.max(0, signed16(bottomRight) - left) * depth;
-  const rows = Math.max(0, signed16(bottomRight >>> 16) - top);
-  const mask = depth === 4 ? writeMask(header) : ALL;
-  let destination: Surface = { start: address(baseLow, baseHigh) + top * pitch + left * depth, pitch };
-  let source: Surface | undefined;
-  if (from !== undefined && usesSource(code)) {
-    source = { start: from.base + (from.y + top - y1) * from.pitch + (from.x + left - x1) * depth, pitch: from.pitch };
-    // Two surfaces that are stored bottom row first: the same rectangle, counted from its other end.
-    if (pitch < 0 && from.pitch < 0) [destination, source] = [upended(destination, rows), upended(source, rows)];
-  }
-  const pattern = repeat(color, depth);
+const tilingOf = (tiled: boolean, y: boolean): Tiling => (tiled ? (y ? Tiling.Y : Tiling.X) : Tiling.LINEAR);
+
+function targetOf(command: Uint32Array, { swctrl }: BlitState): Target {
+  const tiling = tilingOf((dword(command, 0) & TILED_DESTINATION) !== 0, (swctrl & DESTINATION_Y) !== 0);
   return {
-    destination,
-    source,
-    rowBytes,
-    rows,
-    order: rowOrder(destination, source, rows),
-    rop: compileRop(code, pattern),
-    pattern,
-    mask,
-    keeps: usesDestination(code) || mask !== ALL,
-    plain: mask !== ALL ? undefined : code === ROP.PATCOPY ? 'fill' : code === ROP.SRCCOPY ? 'copy' : undefined,
-    done: rowBytes === 0 || mask === 0 ? rows : 0,
+    ...rectangle(dword(command, 2), dword(command, 3)),
+    base: address(dword(command, 4), dword(command, 5)),
+    pitch: bytesOf(signed16(dword(command, 1)), tiling),
+    tiling,
   };
 }
 
-const ALL = 0xffff_ffff;
-
 /** Byte write enables, which 32-bit pixels have. */
-const writeMask = (header: number): number =>
-  (((header & WRITE_ALPHA) !== 0 ? 0xff00_0000 : 0) | ((header & WRITE_COLOUR) !== 0 ? 0x00ff_ffff : 0)) >>> 0;
+function maskOf(header: number, depth: number): number {
+  if (depth !== 4) return ALL;
+  return (((header & WRITE_ALPHA) !== 0 ? 0xff00_0000 : 0) | ((header & WRITE_COLOUR) !== 0 ? 0x00ff_ffff : 0)) >>> 0;
+}
 
-const upended = ({ start, pitch }: Surface, rows: number): Surface => ({ start: start + (rows - 1) * pitch, pitch: -pitch });
+function legacy(command: Uint32Array, color: number, from: Origin | undefined, state: BlitState): BlitJob | string {
+  const br13 = dword(command, 1);
+  const depth = DEPTHS[(br13 >>> 24) & 3] as number;
+  const operation = { rop: (br13 >>> 16) & 0xff, color, depth, mask: maskOf(dword(command, 0), depth) };
+  return makeJob(targetOf(command, state), from, operation, (br13 & CLIPPING) !== 0 ? state.clip : undefined);
+}
 
-function repeat(color: number, depth: number): number {
-  if (depth === 4) return color;
-  return (depth === 2 ? (color & 0xffff) * 0x1_0001 : (color & 0xff) * 0x101_0101) >>> 0;
+/** XY_COLOR_BLT: header, BR13, top left, bottom right, base (2), colour. */
+export function colorBlit(command: Uint32Array, length: number, state: BlitState = NO_STATE): BlitJob | string {
+  if (length !== 7) return `the length is ${length}`;
+  return legacy(command, dword(command, 6), undefined, state);
+}
+
+/** XY_SRC_COPY_BLT: header, BR13, top left, bottom right, base (2), source's top left, source's pitch, source's base (2). */
+export function copyBlit(command: Uint32Array, length: number, state: BlitState = NO_STATE): BlitJob | string {
+  if (length !== 10) return `the length is ${length}`;
+  const tiling = tilingOf((dword(command, 0) & TILED_SOURCE) !== 0, (state.swctrl & SOURCE_Y) !== 0);
+  const origin = dword(command, 6);
+  return legacy(
+    command,
+    0,
+    {
+      x: signed16(origin),
+      y: signed16(origin >>> 16),
+      pitch: bytesOf(signed16(dword(command, 7)), tiling),
+      base: address(dword(command, 8), dword(command, 9)),
+      tiling,
+    },
+    state,
+  );
+}
+
+/** COLOR_BLT and SRC_COPY_BLT: rectangles of bytes. BR13, height and width, base (2), then colour, or the source's pitch and base (2). */
+export function byteColorBlit(command: Uint32Array, length: number): BlitJob | string {
+  return length === 6 ? bytes(command, dword(command, 5), undefined) : `the length is ${length}`;
+}
+
+export function byteCopyBlit(command: Uint32Array, length: number): BlitJob | string {
+  if (length !== 8) return `the length is ${length}`;
+  const base = address(dword(command, 6), dword(command, 7));
+  return bytes(command, 0, { x: 0, y: 0, pitch: signed16(dword(command, 5)), base, tiling: Tiling.LINEAR });
+}
+
+function bytes(command: Uint32Array, color: number, from: Origin | undefined): BlitJob | string {
+  const br13 = dword(command, 1);
+  const depth = DEPTHS[(br13 >>> 24) & 3] as number;
+  const size = dword(command, 2);
+  const width = size & 0xffff;
+  if (width % depth !== 0) return `a row of ${width} bytes is no whole number of pixels`;
+  const base = address(dword(command, 3), dword(command, 4));
+  const target = { x1: 0, y1: 0, x2: width / depth, y2: size >>> 16, base, pitch: signed16(br13), tiling: Tiling.LINEAR };
+  return makeJob(target, from, { rop: (br13 >>> 16) & 0xff, color, depth, mask: maskOf(dword(command, 0), depth) });
+}
+
+/** XY_FAST_COPY_BLT's depths, in bits 26:24 of its second dword. */
+const FAST_DEPTHS: readonly (number | undefined)[] = [1, 2, undefined, 4, 8, 16, undefined, undefined];
+const FAST_TILINGS: readonly (Tiling | undefined)[] = [Tiling.LINEAR, Tiling.X, Tiling.Y, undefined];
+/** Tiles of Yf instead of Y. */
+const FAST_YF = 3 << 30;
+
+/** XY_FAST_COPY_BLT (generation 9): as XY_SRC_COPY_BLT, its tilings in bits 21:20 and 14:13 of the header; no raster operation. */
+export function fastCopyBlit(command: Uint32Array, length: number): BlitJob | string {
+  if (length !== 10) return `the length is ${length}`;
+  const header = dword(command, 0);
+  const br13 = dword(command, 1);
+  const depth = FAST_DEPTHS[(br13 >>> 24) & 7];
+  const [to, of] = [FAST_TILINGS[(header >>> 13) & 3], FAST_TILINGS[(header >>> 20) & 3]];
+  if (depth === undefined || to === undefined || of === undefined || (br13 & FAST_YF) !== 0) return 'depth or tiling does not exist here';
+  const target = {
+    ...rectangle(dword(command, 2), dword(command, 3)),
+    base: address(dword(command, 4), dword(command, 5)),
+    pitch: bytesOf(br13 & 0xffff, to),
+    tiling: to,
+  };
+  const origin = dword(command, 6);
+  const from = {
+    x: signed16(origin),
+    y: signed16(origin >>> 16),
+    pitch: bytesOf(dword(command, 7) & 0xffff, of),
+    base: address(dword(command, 8), dword(command, 9)),
+    tiling: of,
+  };
+  const job = makeJob(target, from, { rop: ROP.SRCCOPY, color: 0, depth, mask: ALL });
+  return typeof job !== 'string' && job.rowBytes > MAX_ROW_BYTES ? 'the rows are too long' : job;
+}
+
+/** XY_PAT_BLT's dwords before its pattern's address. */
+const PATTERN_ADDRESS = 6;
+
+/** Where XY_PAT_BLT's pattern is and how long. */
+export const patternOf = (command: Uint32Array): { address: number; length: number } => ({
+  address: address(dword(command, PATTERN_ADDRESS) & ~0x3f, dword(command, PATTERN_ADDRESS + 1)),
+  length: 64 * (DEPTHS[(dword(command, 1) >>> 24) & 3] as number),
+});
+
+/**
+ * XY_PAT_BLT: as XY_COLOR_BLT, with a pattern of eight by eight pixels at an address (2). Only its plain copy is done.
+ * @returns undefined for the other raster operations
+ */
+export function patternBlit(command: Uint32Array, length: number, pattern: Uint8Array, state: BlitState): BlitJob | string | undefined {
+  if (length !== 8) return `the length is ${length}`;
+  const job = legacy(command, 0, undefined, state);
+  if (typeof job === 'string') return job;
+  if (job.plain !== 'fill') return undefined;
+  const header = dword(command, 0);
+  const depth = DEPTHS[(dword(command, 1) >>> 24) & 3] as number;
+  const { x1, y1 } = rectangle(dword(command, 2), 0);
+  const clip = (dword(command, 1) & CLIPPING) !== 0 ? state.clip : { x1: 0, y1: 0 };
+  const left = Math.max(x1, 0, clip.x1) + ((header >>> 12) & 7);
+  const top = Math.max(y1, 0, clip.y1) + ((header >>> 8) & 7);
+  return { ...job, plain: 'pattern', tile: { bytes: pattern, width: 8 * depth, left: left * depth, top } };
 }

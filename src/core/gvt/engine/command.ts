@@ -1,13 +1,18 @@
 /** What a command of the command streamer is: its length, and what executing it asks of the streamer. */
-import type { BlitJob } from './blitter.js';
+import type { BlitJob } from './blit-job.js';
 import type { CommandStreamer } from './streamer.js';
 
 /** What a command asks of the streamer; undefined: go on with the next one. */
 export type Flow =
-  | { readonly kind: 'fault'; readonly why: string }
+  /** The engine stops. @see Fault */
+  | { readonly kind: 'fault'; readonly why: string; readonly at?: number; readonly ggtt?: boolean }
   | { readonly kind: 'end' }
-  | { readonly kind: 'start'; readonly address: number; readonly secondLevel: boolean }
-  | { readonly kind: 'blit'; readonly job: BlitJob };
+  | { readonly kind: 'start'; readonly address: number; readonly secondLevel: boolean; readonly perProcess: boolean }
+  | { readonly kind: 'blit'; readonly job: BlitJob }
+  /** The command is executed again later. */
+  | { readonly kind: 'wait' }
+  /** The command was none that is executed here after all. */
+  | { readonly kind: 'skipped' };
 
 /** Executes the private copy of a command, `streamer.command`. @param length dwords, header included */
 export type Execute = (streamer: CommandStreamer, length: number) => Flow | undefined;
@@ -27,9 +32,15 @@ export const MAX_EXECUTED_DWORDS = 0xff + 2;
 
 export const fault = (why: string): Flow => ({ kind: 'fault', why });
 export const badLength = (length: number): Flow => fault(`the length is ${length}`);
+/** The address has no page: a page fault, which stops the engine without a word. */
+export const unmapped = (ggtt: boolean, at: number): Flow => ({ kind: 'fault', why: 'the address is not mapped', at, ggtt });
 
-export const NOT_MAPPED = 'the address is not mapped';
-export const PER_PROCESS = 'PPGTT addresses need shadowing, which this device has not';
+export const END: Flow = { kind: 'end' };
+export const WAIT: Flow = { kind: 'wait' };
+export const SKIPPED: Flow = { kind: 'skipped' };
+
+/** Header bit of most MI commands: the address is a GGTT address. */
+export const USE_GGTT = 1 << 22;
 
 /** 48-bit GPU address, dword aligned. */
 export const gpuAddress = (low: number, high: number): number => ((low & ~3) >>> 0) + (high & 0xffff) * 2 ** 32;

@@ -1,25 +1,29 @@
 /**
  * The commands of each engine: how long each is and what it does (facts: gvt.md 4.16, 8.6, i915.md). A command without an
  * `execute` has no effect here; those marked `skipped` would have one in silicon (3D, media, the other blits) and are
- * counted as skipped. What is not in the table ends the workload: GVT-g rejects it, or no engine has it.
+ * counted as skipped. What is not in the table stops the engine, as in silicon; MI_UPDATE_GTT is among it, whose writes no GVT-g guest makes.
  */
 import type { EngineId } from '../roles.js';
-import { type BlitJob, colorBlit, copyBlit } from './blitter.js';
-import { type CommandDef, type Execute, fault } from './command.js';
+import { BLITS } from './blit-commands.js';
+import type { CommandDef, Execute } from './command.js';
 import {
-  batchEnd,
-  batchStart,
+  copyMemMem,
   flushDw,
   loadRegisterImm,
   loadRegisterMem,
+  loadRegisterReg,
   pipeControl,
   storeDataImm,
+  storeDataIndex,
   storeRegisterMem,
   userInterrupt,
 } from './mi-commands.js';
+import { batchEnd, batchStart, conditionalBatchEnd, semaphoreWait } from './mi-flow.js';
+import { math } from './mi-math.js';
 
 const one = (): number => 1;
 const low8 = (header: number): number => (header & 0xff) + 2;
+const low10 = (header: number): number => (header & 0x3ff) + 2;
 const low12 = (header: number): number => (header & 0xfff) + 2;
 const low16 = (header: number): number => (header & 0xffff) + 2;
 /** VCS sets bit 7 of FLUSH_DW: its length has six bits. */
@@ -49,60 +53,25 @@ const MI: Readonly<Record<number, CommandDef>> = {
   0x14: skip('MI_DISPLAY_FLIP', low8),
   0x18: skip('MI_SET_CONTEXT', low8),
   0x19: skip('MI_URB_CLEAR', low8),
-  0x1a: skip('MI_MATH', low8),
+  0x1a: def('MI_MATH', low8, math),
+  // Whoever waits for the signal polls.
+  0x1b: idle('MI_SEMAPHORE_SIGNAL', low8),
+  0x1c: def('MI_SEMAPHORE_WAIT', low8, semaphoreWait),
   0x20: def('MI_STORE_DATA_IMM', low8, storeDataImm),
+  0x21: def('MI_STORE_DATA_INDEX', low8, storeDataIndex),
   0x22: def('MI_LOAD_REGISTER_IMM', low8, loadRegisterImm),
   0x24: def('MI_STORE_REGISTER_MEM', low8, storeRegisterMem),
   0x26: def('MI_FLUSH_DW', low6, flushDw),
+  0x27: idle('MI_CLFLUSH', low10),
+  0x28: skip('MI_REPORT_PERF_COUNT', low6),
   0x29: def('MI_LOAD_REGISTER_MEM', low8, loadRegisterMem),
-  0x2a: skip('MI_LOAD_REGISTER_REG', low8),
+  0x2a: def('MI_LOAD_REGISTER_REG', low8, loadRegisterReg),
   0x2b: skip('MI_RS_STORE_DATA_IMM', low8),
   0x2c: skip('MI_LOAD_URB_MEM', low8),
   0x2d: skip('MI_STORE_URB_MEM', low8),
+  0x2e: def('MI_COPY_MEM_MEM', low8, copyMemMem),
   0x31: def('MI_BATCH_BUFFER_START', low8, batchStart),
-};
-
-const blit =
-  (parse: (command: Uint32Array, length: number) => BlitJob | string): Execute =>
-  ({ command }, length) => {
-    const job = parse(command, length);
-    return typeof job === 'string' ? fault(job) : { kind: 'blit', job };
-  };
-
-/** Blits that are parsed by length only. */
-const SKIPPED_BLITS: readonly (readonly [opcode: number, name: string])[] = [
-  [0x01, 'XY_SETUP_BLT'],
-  [0x03, 'XY_SETUP_CLIP_BLT'],
-  [0x11, 'XY_SETUP_MONO_PATTERN_SL_BLT'],
-  [0x24, 'XY_PIXEL_BLT'],
-  [0x25, 'XY_SCANLINES_BLT'],
-  [0x26, 'XY_TEXT_BLT'],
-  [0x31, 'XY_TEXT_IMMEDIATE_BLT'],
-  [0x40, 'COLOR_BLT'],
-  [0x42, 'XY_FAST_COPY_BLT'],
-  [0x43, 'SRC_COPY_BLT'],
-  [0x51, 'XY_PAT_BLT'],
-  [0x52, 'XY_MONO_PAT_BLT'],
-  [0x54, 'XY_MONO_SRC_COPY_BLT'],
-  [0x55, 'XY_FULL_BLT'],
-  [0x56, 'XY_FULL_MONO_SRC_BLT'],
-  [0x57, 'XY_FULL_MONO_PATTERN_BLT'],
-  [0x58, 'XY_FULL_MONO_PATTERN_MONO_SRC_BLT'],
-  [0x59, 'XY_MONO_PAT_FIXED_BLT'],
-  [0x71, 'XY_MONO_SRC_COPY_IMMEDIATE_BLT'],
-  [0x72, 'XY_PAT_BLT_IMMEDIATE'],
-  [0x73, 'XY_SRC_COPY_CHROMA_BLT'],
-  [0x74, 'XY_FULL_IMMEDIATE_PATTERN_BLT'],
-  [0x75, 'XY_FULL_MONO_SRC_IMMEDIATE_PATTERN_BLT'],
-  [0x76, 'XY_PAT_CHROMA_BLT'],
-  [0x77, 'XY_PAT_CHROMA_BLT_IMMEDIATE'],
-];
-
-/** 2D commands by opcode (bits 28:22), on the blitter. */
-const BLT: Readonly<Record<number, CommandDef>> = {
-  ...Object.fromEntries(SKIPPED_BLITS.map(([opcode, name]) => [opcode, skip(name, low8)])),
-  0x50: def('XY_COLOR_BLT', low8, blit(colorBlit)),
-  0x53: def('XY_SRC_COPY_BLT', low8, blit(copyBlit)),
+  0x36: def('MI_CONDITIONAL_BATCH_BUFFER_END', low8, conditionalBatchEnd),
 };
 
 const RENDER = skip('3D command', low8);
@@ -128,7 +97,7 @@ export function findCommand(engine: EngineId, header: number): CommandDef | unde
     case 0:
       return MI[(header >>> 23) & 0x3f];
     case 2:
-      return engine === 1 ? BLT[(header >>> 22) & 0x7f] : undefined;
+      return engine === 1 ? BLITS[(header >>> 22) & 0x7f] : undefined;
     case 3: {
       if (engine === 1) return undefined;
       const opcode = header >>> 16;

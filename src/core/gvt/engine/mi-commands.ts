@@ -1,13 +1,13 @@
-/** The MI commands that have an effect here (facts: gvt.md 4.16, 8.6; i915.md). All addresses are GGTT addresses. */
+/** The MI commands that write memory and registers or raise interrupts (facts: gvt.md 4.16, 8.6; i915.md). */
 import { PAGE_SIZE } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
-import type { EngineId, GvtEvent, RegisterPort } from '../roles.js';
-import { badLength, type Execute, type Flow, fault, gpuAddress, NOT_MAPPED, PER_PROCESS } from './command.js';
-import { postSync } from './post-sync.js';
+import type { EngineId, GvtEvent } from '../roles.js';
+import { badLength, type Execute, type Flow, fault, gpuAddress, USE_GGTT, unmapped } from './command.js';
+import { ENGINE_REGISTER, PDP_REGISTERS } from './engine-registers.js';
+import { inStatusPage, postSync } from './post-sync.js';
 import { storeQword } from './qword.js';
+import type { CommandStreamer } from './streamer.js';
 
-/** Header bit: the address is a GGTT address. */
-const USE_GGTT = 1 << 22;
 /** Commands name registers by bits 22:2 of their offset. */
 const REGISTER_MASK = 0x7f_fffc;
 /** RING_IMR. */
@@ -17,6 +17,8 @@ const USER_INTERRUPT_BIT: Readonly<Record<EngineId, number>> = { 0: 0, 1: 16, 2:
 const USER_EVENTS: readonly GvtEvent[] = ['rcs.user', 'bcs.user', 'vcs.user', 'vecs.user'];
 /** What FLUSH_DW's notify raises; the render engine has none, its flush is PIPE_CONTROL. */
 const FLUSH_EVENTS: readonly (GvtEvent | undefined)[] = [undefined, 'bcs.flush', 'vcs.flush', 'vecs.flush'];
+/** Header bit: the data is a qword. */
+const QWORD = 1 << 21;
 
 export const userInterrupt: Execute = (streamer) => {
   const { engine, parts } = streamer;
@@ -25,68 +27,100 @@ export const userInterrupt: Execute = (streamer) => {
   return undefined;
 };
 
-/** MI_STORE_DATA_IMM: address (2), data (1, or 2 with header bit 21). */
-export const storeDataImm: Execute = ({ command, parts }, length) => {
-  const header = command[0] as number;
-  if ((header & USE_GGTT) === 0) return fault(PER_PROCESS);
-  const qword = (header & (1 << 21)) !== 0;
-  if (length !== (qword ? 5 : 4)) return badLength(length);
-  const address = gpuAddress(command[1] as number, command[2] as number);
-  const page = parts.memory.page(address);
-  if (page === undefined) return fault(NOT_MAPPED);
-  if (!qword) page.u32[(address % PAGE_SIZE) >> 2] = command[3] as number;
+/** Stores a dword, or a qword, in one piece. */
+function store(streamer: CommandStreamer, ggtt: boolean, address: number, low: number, high: number | undefined): Flow | undefined {
+  if (streamer.drops(ggtt)) return undefined;
+  const page = streamer.pageToWrite(ggtt, address);
+  if (page === undefined) return unmapped(ggtt, address);
+  if (high === undefined) page.u32[(address % PAGE_SIZE) >> 2] = low;
   else if (address % 8 !== 0) return fault('a qword is not aligned');
-  else storeQword(page, address, command[3] as number, command[4] as number);
+  else storeQword(page, address, low, high);
   return undefined;
+}
+
+/** MI_STORE_DATA_IMM: address (2), data (1, or 2 with header bit 21). */
+export const storeDataImm: Execute = (streamer, length) => {
+  const [header, low, high, data, dataHigh] = streamer.command as unknown as [number, number, number, number, number];
+  const qword = (header & QWORD) !== 0;
+  if (length !== (qword ? 5 : 4)) return badLength(length);
+  return store(streamer, (header & USE_GGTT) !== 0, gpuAddress(low, high), data, qword ? dataHigh : undefined);
+};
+
+/** MI_STORE_DATA_INDEX: offset in the status page, data (1, or 2 with a fourth dword). */
+export const storeDataIndex: Execute = (streamer, length) => {
+  const { command } = streamer;
+  if (length !== 3 && length !== 4) return badLength(length);
+  const address = inStatusPage(streamer, (command[1] as number) & ~3);
+  return store(streamer, true, address, command[2] as number, length === 4 ? (command[3] as number) : undefined);
 };
 
 /** MI_LOAD_REGISTER_IMM: pairs of register and value. Stops at the first register that refuses. */
-export const loadRegisterImm: Execute = ({ command, parts }, length) => {
+export const loadRegisterImm: Execute = (streamer, length) => {
+  const { command } = streamer;
   if (length < 3 || length % 2 === 0) return badLength(length);
   for (let i = 1; i < length; i += 2) {
-    const flow = loadRegister(parts.commands, command[i] as number, command[i + 1] as number);
+    const flow = loadRegister(streamer, command[i] as number, command[i + 1] as number);
     if (flow !== undefined) return flow;
   }
   return undefined;
 };
 
 /** MI_STORE_REGISTER_MEM: register, address (2). */
-export const storeRegisterMem: Execute = ({ command, parts }, length) => {
+export const storeRegisterMem: Execute = (streamer, length) => {
+  const { command } = streamer;
   if (length !== 4) return badLength(length);
-  if (((command[0] as number) & USE_GGTT) === 0) return fault(PER_PROCESS);
+  const value = streamer.parts.commands.readFromCommand((command[1] as number) & REGISTER_MASK);
   const address = gpuAddress(command[2] as number, command[3] as number);
-  const page = parts.memory.page(address);
-  if (page === undefined) return fault(NOT_MAPPED);
-  page.u32[(address % PAGE_SIZE) >> 2] = parts.commands.readFromCommand((command[1] as number) & REGISTER_MASK);
-  return undefined;
+  return store(streamer, ((command[0] as number) & USE_GGTT) !== 0, address, value, undefined);
 };
 
 /** MI_LOAD_REGISTER_MEM: the same the other way. */
-export const loadRegisterMem: Execute = ({ command, parts }, length) => {
+export const loadRegisterMem: Execute = (streamer, length) => {
+  const { command } = streamer;
   if (length !== 4) return badLength(length);
-  if (((command[0] as number) & USE_GGTT) === 0) return fault(PER_PROCESS);
+  const ggtt = ((command[0] as number) & USE_GGTT) !== 0;
+  if (streamer.drops(ggtt)) return undefined;
   const address = gpuAddress(command[2] as number, command[3] as number);
-  const page = parts.memory.page(address);
-  if (page === undefined) return fault(NOT_MAPPED);
-  return loadRegister(parts.commands, command[1] as number, page.u32[(address % PAGE_SIZE) >> 2] as number);
+  const page = streamer.page(ggtt, address);
+  if (page === undefined) return unmapped(ggtt, address);
+  return loadRegister(streamer, command[1] as number, page.u32[(address % PAGE_SIZE) >> 2] as number);
 };
 
-function loadRegister(registers: RegisterPort, register: number, value: number): Flow | undefined {
-  const offset = register & REGISTER_MASK;
-  const status = registers.writeFromCommand(offset, value);
-  if (status === Status.OK) return undefined;
-  return fault(`register 0x${offset.toString(16)} ${status === Status.EFAULT ? 'does not exist' : 'is not for commands'}`);
-}
-
-/** MI_BATCH_BUFFER_START: address (2). Bit 8 is its address space, bit 22 the second level. */
-export const batchStart: Execute = ({ command }, length) => {
-  const header = command[0] as number;
+/** MI_LOAD_REGISTER_REG: source, destination. */
+export const loadRegisterReg: Execute = (streamer, length) => {
+  const { command, parts } = streamer;
   if (length !== 3) return badLength(length);
-  if ((header & (1 << 8)) !== 0) return fault(PER_PROCESS);
-  return { kind: 'start', address: gpuAddress(command[1] as number, command[2] as number), secondLevel: (header & (1 << 22)) !== 0 };
+  return loadRegister(streamer, command[2] as number, parts.commands.readFromCommand((command[1] as number) & REGISTER_MASK));
 };
 
-export const batchEnd: Execute = () => ({ kind: 'end' });
+/** Header bits of MI_COPY_MEM_MEM. */
+const DESTINATION_GGTT = 1 << 21;
+const SOURCE_GGTT = 1 << 22;
+
+/** MI_COPY_MEM_MEM: a dword from the source (address, 2) to the destination (2), which comes first. */
+export const copyMemMem: Execute = (streamer, length) => {
+  const { command } = streamer;
+  if (length !== 5) return badLength(length);
+  const header = command[0] as number;
+  const [from, to] = [(header & SOURCE_GGTT) !== 0, (header & DESTINATION_GGTT) !== 0];
+  if (streamer.drops(from || to)) return undefined;
+  const source = gpuAddress(command[3] as number, command[4] as number);
+  const page = streamer.page(from, source);
+  if (page === undefined) return unmapped(from, source);
+  const value = page.u32[(source % PAGE_SIZE) >> 2] as number;
+  return store(streamer, to, gpuAddress(command[1] as number, command[2] as number), value, undefined);
+};
+
+function loadRegister(streamer: CommandStreamer, register: number, value: number): Flow | undefined {
+  const offset = register & REGISTER_MASK;
+  const { engine, parts, privileged } = streamer;
+  const status = parts.commands.writeFromCommand(offset, value, privileged);
+  if (status !== Status.OK)
+    return fault(`register 0x${offset.toString(16)} ${status === Status.EFAULT ? 'does not exist' : 'is not for commands'}`);
+  const pdp = offset - engine.base - ENGINE_REGISTER.PDP;
+  if (pdp >= 0 && pdp < PDP_REGISTERS * 4 && privileged) streamer.rootChanged();
+  return undefined;
+}
 
 /** MI_FLUSH_DW: address (2), with the address space in bit 2; data (1 or 2). */
 export const flushDw: Execute = (streamer, length) => {
@@ -94,7 +128,7 @@ export const flushDw: Execute = (streamer, length) => {
   const header = command[0] as number;
   if (length !== 4 && length !== 5) return badLength(length);
   const low = command[1] as number;
-  const why = postSync(streamer, {
+  const flow = postSync(streamer, {
     operation: (header >>> 14) & 3,
     depthCount: false,
     index: (header & (1 << 21)) !== 0,
@@ -103,7 +137,7 @@ export const flushDw: Execute = (streamer, length) => {
     low: command[3] as number,
     high: length === 5 ? (command[4] as number) : undefined,
   });
-  if (why !== undefined) return fault(why);
+  if (flow !== undefined) return flow;
   const event = FLUSH_EVENTS[engine.id];
   if ((header & (1 << 8)) !== 0 && event !== undefined) streamer.raise(event);
   return undefined;
@@ -114,7 +148,7 @@ export const pipeControl: Execute = (streamer, length) => {
   const { command } = streamer;
   const flags = command[1] as number;
   if (length !== 6) return badLength(length);
-  const why = postSync(streamer, {
+  const flow = postSync(streamer, {
     operation: (flags >>> 14) & 3,
     depthCount: true,
     index: (flags & (1 << 21)) !== 0,
@@ -123,7 +157,7 @@ export const pipeControl: Execute = (streamer, length) => {
     low: command[4] as number,
     high: command[5] as number,
   });
-  if (why !== undefined) return fault(why);
+  if (flow !== undefined) return flow;
   if ((flags & (1 << 8)) !== 0) streamer.raise('rcs.pipe-control');
   return undefined;
 };

@@ -8,7 +8,9 @@
  * towards the turn when the destination's pitch is larger, away from it when it is smaller. That is right whenever pitches are
  * positive and rows do not overlap themselves; other copies onto themselves mean nothing in hardware either.
  */
-import type { Surface } from './blitter.js';
+import type { Surface } from './surface.js';
+
+type Rows = Pick<Surface, 'start' | 'pitch'>;
 
 export interface RowOrder {
   /** Rows done going down, first of all. */
@@ -24,7 +26,7 @@ export const rowAt = ({ down, downFrom, upFrom }: RowOrder, step: number): numbe
   step < down ? downFrom + step : upFrom - (step - down);
 
 /** @param source undefined: any order will do */
-export function rowOrder(destination: Surface, source: Surface | undefined, rows: number): RowOrder {
+export function rowOrder(destination: Rows, source: Rows | undefined, rows: number): RowOrder {
   if (source === undefined) return { down: rows, downFrom: 0, upFrom: 0 };
   /** How far the destination lies above the source at row 0, and how much farther at each next row. */
   const ahead = destination.start - source.start;

@@ -1,31 +1,44 @@
 /**
- * The command streamer of one engine: walks a ring from head to tail and the batches that it starts, one command at a
- * time. Memory is fetched page by page into a private buffer; a command is copied from there, checked, and only the copy
- * is executed. Execution stops at any command boundary (and inside a blit) when the budget is used up, and goes on later.
+ * The command streamer of one engine: walks what precedes a context's ring, the ring from head to tail, and the batches that it starts,
+ * one command at a time. Memory is fetched into a private buffer; a command is copied from there, checked, and only the copy is
+ * executed. Execution stops at any command boundary (and inside a blit) when the budget is used up, and goes on later.
+ *
+ * The ring and batches in the GGTT are privileged. What a batch in per-process memory may not do, silicon drops, and so does this.
  */
 import { PAGE_SIZE } from '../../addresses.js';
-import type { Engine, GvtEvent } from '../roles.js';
+import type { Engine, GpuMemory, GpuPage, GvtEvent } from '../roles.js';
 import type { RingState } from '../submission/context-image.js';
 import type { SubmissionParts } from '../submission/submission.js';
+import type { BlitJob, Rectangle } from './blit-job.js';
 import { isDone, runBlit } from './blit-rows.js';
-import type { BlitJob } from './blitter.js';
 import { type CommandDef, type Flow, MAX_EXECUTED_DWORDS } from './command.js';
 import { findCommand } from './commands.js';
+import { ENGINE_REGISTER, rootOf } from './engine-registers.js';
 
 export const Outcome = {
   /** Head reached tail. */
   DONE: 0,
   /** The budget is used up; `run()` goes on from here. */
   BUDGET: 1,
-  /** The workload cannot go on; `fault` says why. */
+  /** The engine cannot go on; `fault` says why. */
   FAULT: 2,
+  /** A semaphore has not its value yet; `run()` looks again. */
+  WAIT: 3,
 } as const;
 export type Outcome = (typeof Outcome)[keyof typeof Outcome];
 
+/** What made the engine stop, for the registers that tell of it. */
+export interface Fault {
+  readonly why: string;
+  /** A page fault, at this address of GGTT or per-process memory. Undefined: a bad instruction. */
+  readonly address: number | undefined;
+  readonly ggtt: boolean;
+}
+
 /** Nesting below the ring: a batch and a second-level batch. */
 const MAX_DEPTH = 2;
-/** RING_ACTHD: where the engine executes. */
-const ACTHD = 0x74;
+/** What stands at depth 0, in the order in which it is executed. */
+const Base = { INDIRECT: 0, PER_CONTEXT: 1, RING: 2 } as const;
 
 /**
  * The budget's unit is about the time of a plain command, a fraction of a microsecond. What takes longer costs more, so
@@ -39,6 +52,8 @@ const DWORDS_PER_UNIT_SHIFT = 3;
 /** In `#pageAt`: no address is within a page of it. */
 const NO_PAGE = -2 * PAGE_SIZE;
 const NO_RING: RingState = { head: 0, tail: 0, start: 0, size: PAGE_SIZE };
+const GGTT_SPACE = 0;
+const PROCESS_SPACE = 1;
 
 export class CommandStreamer {
   readonly engine: Engine;
@@ -46,21 +61,34 @@ export class CommandStreamer {
   /** The command in execution: a private copy. */
   readonly command = new Uint32Array(MAX_EXECUTED_DWORDS);
   /** Why the last run ended with FAULT. */
-  fault = '';
+  fault: Fault = { why: '', address: undefined, ggtt: true };
   /** Budget that the last run used. */
   spent = 0;
+  /** Clipping rectangle of the blitter. */
+  clip: Rectangle = { x1: 0, y1: 0, x2: 0, y2: 0 };
   readonly #page = new Uint8Array(PAGE_SIZE);
   readonly #words = new Uint32Array(this.#page.buffer);
-  /** GPU address of the page in the buffer. */
+  /** GPU address of the page in the buffer, and its address space. */
   #pageAt = NO_PAGE;
+  #pageSpace = GGTT_SPACE;
   #ring = NO_RING;
+  #base: number = Base.RING;
+  /** Next command of the indirect or per-context batch. */
+  #baseAt = 0;
+  #baseEnd = 0;
+  /** The context's addresses have 48 bits. */
+  #wide = true;
+  /** Memory of the context's page tables, once it was used. */
+  #process: GpuMemory | undefined;
   /** Position in the ring, bytes from its start. */
   #head = 0;
-  /** Addresses of the next command in the batches that are open, outermost first. */
+  /** Addresses of the next command in the batches that are open, outermost first, and their address spaces. */
   readonly #batches = new Float64Array(MAX_DEPTH);
+  readonly #spaces = new Uint8Array(MAX_DEPTH);
   #depth = 0;
-  /** Address of the command in execution. */
+  /** Address and header of the command in execution. */
   #at = 0;
+  #header = 0;
   #blit: BlitJob | undefined;
 
   constructor(engine: Engine, parts: SubmissionParts) {
@@ -73,26 +101,71 @@ export class CommandStreamer {
     return this.#head;
   }
 
-  /** Starts on a ring. */
-  begin(ring: RingState): void {
+  /** Commands may do what silicon reserves for the ring and GGTT batches. */
+  get privileged(): boolean {
+    return this.#depth === 0 || this.#spaces[this.#depth - 1] === GGTT_SPACE;
+  }
+
+  /** Starts on a context. @param wide its per-process addresses have 48 bits */
+  begin(ring: RingState, wide = true): void {
     this.abandon();
     this.#ring = ring;
     this.#head = ring.head;
+    this.#wide = wide;
+    this.#nextBase(-1);
   }
 
   /** Takes the later tail of the ring in execution; false when it is another ring. */
   moveTail(ring: RingState): boolean {
     if (ring.start !== this.#ring.start || ring.size !== this.#ring.size) return false;
     this.#ring = ring;
+    this.rootChanged();
     return true;
   }
 
   /** Forgets the ring and what was open in it. */
   abandon(): void {
     this.#ring = NO_RING;
+    this.#base = Base.RING;
     this.#head = 0;
     this.#blit = undefined;
     this.#depth = 0;
+    this.#process = undefined;
+  }
+
+  /** The PDP registers, or the tables that they name, may be others than before. */
+  rootChanged(): void {
+    this.#process = undefined;
+    this.#pageAt = NO_PAGE;
+  }
+
+  /** Silicon drops a command of a per-process batch that names a GGTT address. */
+  drops(ggtt: boolean): boolean {
+    return ggtt && !this.privileged;
+  }
+
+  /** The GGTT, or the context's per-process memory. */
+  memory(ggtt: boolean): GpuMemory {
+    if (ggtt) return this.parts.memory;
+    if (this.#process === undefined) {
+      const { processes, registers } = this.parts;
+      processes.synchronise();
+      this.#process = processes.space(rootOf(registers, this.engine.base, this.#wide));
+    }
+    return this.#process;
+  }
+
+  page(ggtt: boolean, address: number): GpuPage | undefined {
+    return this.memory(ggtt).page(address);
+  }
+
+  pageToWrite(ggtt: boolean, address: number): GpuPage | undefined {
+    return this.memory(ggtt).pageToWrite(address);
+  }
+
+  /** Memory of addresses that commands give without saying of which kind: that of the batch. */
+  get ownMemory(): GpuMemory {
+    return this.memory(this.privileged);
   }
 
   /**
@@ -103,16 +176,28 @@ export class CommandStreamer {
     this.spent = 0;
     // Between runs the guest may have changed its batch: what was prefetched is dropped.
     this.#pageAt = NO_PAGE;
-    while (this.spent < budget) {
+    const outcome = this.#run(budget);
+    this.#publish();
+    return outcome;
+  }
+
+  #run(budget: number): Outcome {
+    const { processes } = this.parts;
+    for (;;) {
+      this.spent += processes.takeCost();
+      const idle = this.#blit === undefined && this.#atTail();
+      if (idle) return Outcome.DONE;
+      if (this.spent >= budget) return Outcome.BUDGET;
       if (this.#blit !== undefined) {
-        const used = runBlit(this.#blit, this.parts.memory, budget - this.spent);
-        if (used < 0) return this.#stop('a blit reaches memory that is not mapped');
+        const used = runBlit(this.#blit, this.ownMemory, budget - this.spent);
+        if (used < 0) return this.#stop('a blit reaches memory that is not mapped', 0, this.privileged);
         this.spent += used;
         if (isDone(this.#blit)) this.#blit = undefined;
-      } else if (this.#atTail()) return Outcome.DONE;
-      else if (!this.#step()) return Outcome.FAULT;
+        continue;
+      }
+      const outcome = this.#step();
+      if (outcome !== undefined) return outcome;
     }
-    return this.#blit === undefined && this.#atTail() ? Outcome.DONE : Outcome.BUDGET;
   }
 
   /** Raises an event for the command in execution. */
@@ -122,18 +207,37 @@ export class CommandStreamer {
   }
 
   #atTail(): boolean {
-    return this.#depth === 0 && this.#head === this.#ring.tail;
+    if (this.#depth > 0) return false;
+    // The indirect batch has a length instead of an end.
+    if (this.#base === Base.INDIRECT && this.#baseAt >= this.#baseEnd) this.#nextBase(Base.INDIRECT);
+    return this.#base === Base.RING && this.#head === this.#ring.tail;
   }
 
-  /** Executes the next command. @returns false when it cannot be, with `fault` set */
-  #step(): boolean {
+  /** Goes to what is executed after `base`. */
+  #nextBase(base: number): void {
+    const { indirect, perContext } = this.#ring;
+    if (base < Base.INDIRECT && indirect !== undefined) {
+      this.#base = Base.INDIRECT;
+      this.#baseAt = indirect.at;
+      this.#baseEnd = indirect.at + indirect.bytes;
+    } else if (base < Base.PER_CONTEXT && perContext !== undefined) {
+      this.#base = Base.PER_CONTEXT;
+      this.#baseAt = perContext;
+      this.#baseEnd = Number.POSITIVE_INFINITY;
+    } else this.#base = Base.RING;
+  }
+
+  /** Executes the next command. @returns an outcome when the run ends here */
+  #step(): Outcome | undefined {
     this.#at = this.#next();
     const header = this.#peek(0);
-    if (header < 0) return this.#refuse('the command is not mapped');
+    if (header < 0) return this.#stop('the command is not mapped', this.#at, this.privileged);
+    this.#header = header;
     const def = findCommand(this.engine.id, header);
-    if (def === undefined) return this.#refuse(`command 0x${header.toString(16).padStart(8, '0')} is not allowed`);
+    if (def === undefined) return this.#stop(`command 0x${header.toString(16).padStart(8, '0')} is not allowed`);
     const length = def.length(header);
-    if (this.#depth === 0 && length * 4 > this.#ringLeft()) return this.#refuse(`${def.name} runs past the ring’s tail`);
+    if (this.#depth === 0 && length * 4 > this.#baseLeft())
+      return this.#stop(`${def.name} runs past the ${this.#base === Base.RING ? 'ring’s tail' : 'batch’s end'}`);
     const { statistics } = this.parts;
     const { execute } = def;
     if (execute === undefined) {
@@ -142,54 +246,71 @@ export class CommandStreamer {
       this.spent++;
       statistics.commands++;
       if (def.skipped) statistics.skippedCommands++;
-      return true;
+      return undefined;
     }
     for (let i = 0; i < length; i++) {
       const dword = this.#peek(i);
-      if (dword < 0) return this.#refuse(`${def.name} runs into memory that is not mapped`);
+      if (dword < 0) return this.#stop(`${def.name} runs into memory that is not mapped`, this.#at + i * 4, this.privileged);
       this.command[i] = dword;
     }
-    this.#advance(length);
     this.spent += 1 + (length >> DWORDS_PER_UNIT_SHIFT);
+    // A command that waits is not left behind.
+    this.#advance(length);
     const flow = execute(this, length);
     if (flow !== undefined) {
-      const why = this.#follow(flow, def);
-      if (why !== undefined) return this.#refuse(`${def.name}: ${why}`);
+      if (flow.kind === 'wait') {
+        this.#advance(-length);
+        return Outcome.WAIT;
+      }
+      const outcome = this.#follow(flow, def);
+      if (outcome !== undefined) return outcome;
     }
     statistics.commands++;
-    return true;
+    return undefined;
   }
 
-  /** Bytes from head to tail along the ring. */
-  #ringLeft(): number {
+  /** Bytes that are left at depth 0. */
+  #baseLeft(): number {
+    if (this.#base !== Base.RING) return this.#baseEnd - this.#baseAt;
     const { tail, size } = this.#ring;
     return (tail - this.#head + size) % size;
   }
 
-  /** Does what a command asks of the streamer. @returns what is wrong with it, or undefined */
-  #follow(flow: Flow, { name }: CommandDef): string | undefined {
+  /** Does what a command asks of the streamer. */
+  #follow(flow: Flow, { name }: CommandDef): Outcome | undefined {
     switch (flow.kind) {
       case 'fault':
-        return flow.why;
+        return this.#stop(`${name}: ${flow.why}`, flow.at, flow.ggtt);
       case 'blit':
         this.#blit = flow.job;
         return undefined;
+      case 'skipped':
+        this.parts.statistics.skippedCommands++;
+        return undefined;
       case 'end':
-        if (this.#depth === 0) return 'there is no batch in the ring itself';
-        this.#depth--;
+        if (this.#depth > 0) this.#depth--;
+        else if (this.#base !== Base.RING) this.#nextBase(this.#base);
+        else return this.#stop(`${name}: there is no batch in the ring itself`);
         return undefined;
       case 'start':
-        return this.#start(flow.address, flow.secondLevel, name);
+        return this.#start(flow.address, flow.secondLevel, flow.perProcess, name);
+      default:
+        return undefined;
     }
   }
 
-  /** A first-level start opens a batch from the ring and replaces the batch that it stands in; a second-level one nests once. */
-  #start(address: number, secondLevel: boolean, name: string): string | undefined {
-    if (secondLevel && this.#depth !== 1) return 'a second-level batch starts from a first-level batch only';
-    if (!secondLevel && this.#depth === 2) return `${name} is not for second-level batches`;
+  /**
+   * A first-level start opens a batch from the ring and replaces the batch that it stands in; a second-level one nests once. A batch that
+   * is not privileged starts none that is.
+   */
+  #start(address: number, secondLevel: boolean, perProcess: boolean, name: string): Outcome | undefined {
+    if (secondLevel && this.#depth !== 1) return this.#stop(`${name}: a second-level batch starts from a first-level batch only`);
+    if (!secondLevel && this.#depth === 2) return this.#stop(`${name}: ${name} is not for second-level batches`);
+    if (this.#depth === 0 && this.#base !== Base.RING) return this.#stop(`${name}: a context’s own batch starts no other`);
+    const space = perProcess || !this.privileged ? PROCESS_SPACE : GGTT_SPACE;
     this.#depth = secondLevel ? 2 : 1;
     this.#batches[this.#depth - 1] = address;
-    this.parts.registers.set(this.engine.base + ACTHD, address >>> 0);
+    this.#spaces[this.#depth - 1] = space;
     // A batch that starts itself again sees what was written to it since.
     this.#pageAt = NO_PAGE;
     return undefined;
@@ -198,35 +319,49 @@ export class CommandStreamer {
   #advance(dwords: number): void {
     const level = this.#depth - 1;
     if (level >= 0) this.#batches[level] = (this.#batches[level] as number) + dwords * 4;
-    else this.#head = (this.#head + dwords * 4) % this.#ring.size;
+    else if (this.#base !== Base.RING) this.#baseAt += dwords * 4;
+    else this.#head = (this.#head + dwords * 4 + this.#ring.size) % this.#ring.size;
   }
 
   /** GPU address of the next command. */
   #next(): number {
-    return this.#depth > 0 ? (this.#batches[this.#depth - 1] as number) : this.#ring.start + this.#head;
+    if (this.#depth > 0) return this.#batches[this.#depth - 1] as number;
+    return this.#base === Base.RING ? this.#ring.start + this.#head : this.#baseAt;
   }
 
   /** The i-th dword of the next command, or -1 where nothing is mapped. */
   #peek(i: number): number {
     const at =
-      this.#depth > 0 ? (this.#batches[this.#depth - 1] as number) + i * 4 : this.#ring.start + ((this.#head + i * 4) % this.#ring.size);
+      this.#depth === 0 && this.#base === Base.RING ? this.#ring.start + ((this.#head + i * 4) % this.#ring.size) : this.#next() + i * 4;
+    const space = this.#depth === 0 ? GGTT_SPACE : (this.#spaces[this.#depth - 1] as number);
     const offset = at - this.#pageAt;
-    if (offset >= 0 && offset < PAGE_SIZE) return this.#words[offset >> 2] as number;
+    if (offset >= 0 && offset < PAGE_SIZE && space === this.#pageSpace) return this.#words[offset >> 2] as number;
     const pageAt = at - (at % PAGE_SIZE);
     this.#pageAt = NO_PAGE;
     this.spent += FETCH_UNITS;
-    if (!this.parts.memory.copyIn(pageAt, this.#page, 0, PAGE_SIZE)) return -1;
+    if (!this.memory(space === GGTT_SPACE).copyIn(pageAt, this.#page, 0, PAGE_SIZE)) return -1;
     this.#pageAt = pageAt;
+    this.#pageSpace = space;
     return this.#words[(at - pageAt) >> 2] as number;
   }
 
-  #refuse(why: string): false {
-    this.#stop(why);
-    return false;
+  /** @param address of a page fault. @param ggtt its address space */
+  #stop(why: string, address?: number, ggtt = true): Outcome {
+    this.fault = { why: `${why} (${this.#depth > 0 ? 'batch' : 'ring'}, 0x${this.#at.toString(16)})`, address, ggtt };
+    return Outcome.FAULT;
   }
 
-  #stop(why: string): Outcome {
-    this.fault = `${why} (${this.#depth > 0 ? 'batch' : 'ring'}, 0x${this.#at.toString(16)})`;
-    return Outcome.FAULT;
+  /** What the registers tell of the position, to whoever looks at a hang. */
+  #publish(): void {
+    const { registers } = this.parts;
+    const { base } = this.engine;
+    const at = this.#next();
+    const batch = this.#depth > 0 ? at : 0;
+    registers.set(base + ENGINE_REGISTER.HEAD, this.#head);
+    registers.set(base + ENGINE_REGISTER.ACTHD, at >>> 0);
+    registers.set(base + ENGINE_REGISTER.ACTHD_UDW, Math.floor(at / 2 ** 32));
+    registers.set(base + ENGINE_REGISTER.BBADDR, batch >>> 0);
+    registers.set(base + ENGINE_REGISTER.BBADDR_UDW, Math.floor(batch / 2 ** 32));
+    registers.set(base + ENGINE_REGISTER.IPEHR, this.#header);
   }
 }

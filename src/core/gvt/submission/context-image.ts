@@ -11,7 +11,13 @@ const HEAD = 0x14;
 const TAIL = 0x1c;
 const START = 0x24;
 const CONTROL = 0x2c;
-const COPIED = 0x30;
+/** Render engine only: batches that are executed when the context is restored. */
+const PER_CONTEXT = 0x64;
+const INDIRECT = 0x6c;
+const TIMESTAMP = 0x8c;
+/** PDP3's high dword; its low one and the lower PDPs follow, 8 bytes apart. */
+const PDP3_HIGH = 0x94;
+const COPIED = 0xd0;
 
 /** RING_CTL: bit 0 valid, bits 20:12 pages less one. */
 const RING_VALID = 1;
@@ -29,14 +35,29 @@ export interface RingState {
   readonly start: number;
   /** Bytes, 4 KiB to 2 MiB. */
   readonly size: number;
+  /** Commands that are executed first, in GGTT memory. */
+  readonly indirect?: { readonly at: number; readonly bytes: number };
+  /** A batch that is executed then. */
+  readonly perContext?: number;
+}
+
+/** The rest of what is restored with a context. */
+export interface ContextState {
+  readonly ring: RingState;
+  /** Roots of its page tables as the engine's registers hold them: PDP0 low, high, PDP1 low, … */
+  readonly pdp: Uint32Array;
+  /** Timestamp ticks that it ran. */
+  readonly ticks: number;
 }
 
 const copy = new Uint8Array(COPIED);
 const words = new Uint32Array(copy.buffer);
 const word = (offset: number): number => words[offset >> 2] as number;
 
-/** The ring of the context at GPU address `lrca`, or what is wrong with it. */
-export function readRingState(memory: GpuMemory, lrca: number): RingState | string {
+const pdp = new Uint32Array(8);
+
+/** The context at GPU address `lrca`, or what is wrong with it. `pdp` is used again by the next call. @param render the render engine's image */
+export function readContext(memory: GpuMemory, lrca: number, render: boolean): ContextState | string {
   if (!memory.copyIn(lrca + PAGE_SIZE, copy, 0, COPIED)) return 'the context image is not mapped';
   const control = word(CONTROL);
   const size = (((control >>> 12) & 0x1ff) + 1) * PAGE_SIZE;
@@ -46,17 +67,34 @@ export function readRingState(memory: GpuMemory, lrca: number): RingState | stri
   if ((control & RING_VALID) === 0) return 'the context’s ring is not enabled';
   if (start % PAGE_SIZE !== 0) return 'the ring does not start at a page';
   if (head >= size || tail >= size) return 'ring head or tail lies past the ring';
-  return { head, tail, start, size };
+  for (let i = 0; i < 4; i++) {
+    const high = PDP3_HIGH + (3 - i) * 16;
+    pdp[i * 2] = word(high + 8);
+    pdp[i * 2 + 1] = word(high);
+  }
+  const ring = render ? { head, tail, start, size, ...ownBatches() } : { head, tail, start, size };
+  return { ring, pdp, ticks: word(TIMESTAMP) };
+}
+
+/** Size of the indirect batch in bits 5:0, cache lines; its address above them. The per-context batch has a valid bit. */
+function ownBatches(): Pick<RingState, 'indirect' | 'perContext'> {
+  const indirect = word(INDIRECT);
+  const perContext = word(PER_CONTEXT);
+  return {
+    ...((indirect & 0x3f) === 0 ? {} : { indirect: { at: (indirect & ~0x3f) >>> 0, bytes: (indirect & 0x3f) * 64 } }),
+    ...((perContext & 1) === 0 ? {} : { perContext: (perContext & -PAGE_SIZE) >>> 0 }),
+  };
 }
 
 /** CTX_CONTROL bit 0: the image held no state to restore. It does once the context has run. */
 const RESTORE_INHIBIT = 1;
 
-/** Stores head and context control in the image, an aligned store each. False when the page has gone. */
-export function finishContext(memory: GpuMemory, lrca: number, head: number): boolean {
+/** Stores head, run time and context control in the image, an aligned store each. False when the page has gone. */
+export function finishContext(memory: GpuMemory, lrca: number, head: number, ticks: number): boolean {
   const page = memory.page(lrca + PAGE_SIZE);
   if (page === undefined) return false;
   page.u32[CONTEXT_CONTROL >> 2] = (page.u32[CONTEXT_CONTROL >> 2] as number) & ~RESTORE_INHIBIT;
+  page.u32[TIMESTAMP >> 2] = ticks;
   page.u32[HEAD >> 2] = head;
   return true;
 }

@@ -3,6 +3,7 @@
 const VALID = 1 << 0;
 const PRIVILEGE = 1 << 8;
 /** Addressing mode, bits 4:3: 1 is 32-bit, 3 is 64-bit; GVT-g refuses the others. */
+const MODE_64 = 3;
 const MODES: readonly boolean[] = [false, true, false, true];
 /** Logical ring context address, bits 31:12; bits 11:9 are others' on the render engine. */
 const LRCA_MASK = 0xffff_f000;
@@ -12,6 +13,8 @@ export interface ContextDescriptor {
   readonly lrca: number;
   /** High dword: the id that status entries carry. */
   readonly id: number;
+  /** Its per-process addresses have 48 bits. */
+  readonly wide: boolean;
 }
 
 export const isValid = (low: number): boolean => (low & VALID) !== 0;
@@ -20,7 +23,7 @@ export const isValid = (low: number): boolean => (low & VALID) !== 0;
 export function parseDescriptor(low: number, high: number): ContextDescriptor | string {
   if ((low & PRIVILEGE) === 0) return 'a context without the privilege bit asks for GGTT submission';
   if (MODES[(low >>> 3) & 3] !== true) return `addressing mode ${(low >>> 3) & 3} is not supported`;
-  return { lrca: (low & LRCA_MASK) >>> 0, id: high };
+  return { lrca: (low & LRCA_MASK) >>> 0, id: high, wide: ((low >>> 3) & 3) === MODE_64 };
 }
 
 export const sameContext = (a: ContextDescriptor, b: ContextDescriptor): boolean => a.lrca === b.lrca && a.id === b.id;

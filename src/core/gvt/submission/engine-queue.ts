@@ -2,19 +2,20 @@
  * One engine's execlists: the submission port, two virtual slots of up to two contexts each, and the status entries that
  * the guest sees as contexts start, switch and finish (facts: gvt.md 4.12).
  */
+import { PAGE_SIZE } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
+import { ALL_DONE, ENGINE_REGISTER, PDP_REGISTERS, RING_NOT_DONE } from '../engine/engine-registers.js';
 import { CommandStreamer, Outcome } from '../engine/streamer.js';
 import type { Engine, GvtEvent } from '../roles.js';
-import { finishContext, readRingState } from './context-image.js';
+import { type ContextState, finishContext, readContext } from './context-image.js';
 import { ContextStatusBuffer, CSB } from './csb.js';
 import { type ContextDescriptor, isValid, parseDescriptor, sameContext } from './descriptor.js';
 import { currentContext, type ExecList, encodeStatus, lastElement } from './execlist.js';
+import { tellOfFault } from './fault-registers.js';
 import type { SubmissionParts } from './submission.js';
 
-/** Offset of HWS_PGA in an engine's block. */
-const HWS_PGA = 0x80;
-/** Ring registers that mirror the running context. */
-const RING = { TAIL: 0x30, HEAD: 0x34, START: 0x38 } as const;
+/** The render engine's contexts have batches of their own. */
+const RENDER = 0;
 const PORT_DWORDS = 4;
 
 export class EngineQueue {
@@ -35,6 +36,11 @@ export class EngineQueue {
   #loaded = false;
   #lastReason = 0;
   #lastContextId = 0;
+  /** The engine stopped: why. Only a reset makes it go on. */
+  #hung: string | undefined;
+  /** Run time of the running context before it was loaded, and the clock then, in ticks. */
+  #ticksBefore = 0;
+  #loadedAt = 0;
 
   constructor(engine: Engine, parts: SubmissionParts) {
     this.engine = engine;
@@ -44,8 +50,17 @@ export class EngineQueue {
     this.#switchEvent = `${engine.name}.ctx-switch`;
   }
 
+  /** Something can be executed. */
   get hasWork(): boolean {
-    return this.#running !== undefined;
+    return this.#running !== undefined && this.#hung === undefined;
+  }
+
+  get idle(): boolean {
+    return this.#running === undefined;
+  }
+
+  get hung(): string | undefined {
+    return this.#hung;
   }
 
   /** EXECLIST_STATUS, low dword. */
@@ -65,24 +80,42 @@ export class EngineQueue {
     // The counter wraps even when the submission is refused.
     this.#portCount = 0;
     const [high1, low1, high0, low0] = this.#port as unknown as [number, number, number, number];
-    const why = this.#submit(low0, high0, low1, high1);
-    if (why === undefined) {
-      this.run(budget);
-      return Status.OK;
+    const { events } = this.#parts;
+    let why: string | undefined;
+    events.hold();
+    try {
+      why = this.#submit(low0, high0, low1, high1);
+      if (why === undefined) this.#run(budget);
+    } finally {
+      events.release();
     }
+    if (why === undefined) return Status.OK;
     this.#parts.log.guestError(`${this.engine.name} ELSP: ${why}`);
     return Status.EINVAL;
   }
 
-  /** Executes until the budget is used up or nothing is left. */
+  /** Executes until the budget is used up or nothing is left. The guest is interrupted once, at the end. */
   run(budget: number): void {
+    if (!this.hasWork) return;
+    const { events } = this.#parts;
+    events.hold();
+    try {
+      this.#run(budget);
+    } finally {
+      events.release();
+    }
+  }
+
+  #run(budget: number): void {
     let left = budget;
-    while (left > 0 && this.#running !== undefined) {
+    while (left > 0 && this.#running !== undefined && this.#hung === undefined) {
       if (!this.#loaded && !this.#load(this.#running)) return;
       const outcome = this.#streamer.run(left);
-      if (outcome === Outcome.BUDGET) return;
+      if (outcome === Outcome.BUDGET || outcome === Outcome.WAIT) return;
       if (outcome === Outcome.FAULT) {
-        this.#fail(this.#streamer.fault);
+        const { fault } = this.#streamer;
+        this.#hang(fault.why);
+        tellOfFault(this.engine, this.#parts, fault);
         return;
       }
       // A context without commands costs something, too.
@@ -96,7 +129,9 @@ export class EngineQueue {
     this.#running = undefined;
     this.#pending = undefined;
     this.#loaded = false;
+    this.#hung = undefined;
     this.#streamer.abandon();
+    this.#parts.registers.set(this.engine.base + ENGINE_REGISTER.INSTDONE, ALL_DONE);
   }
 
   /** Engine reset. */
@@ -132,7 +167,7 @@ export class EngineQueue {
       return;
     }
     const [first] = list.elements;
-    if (running.current !== lastElement(running) || !sameContext(currentContext(running), first)) {
+    if (this.#hung !== undefined || running.current !== lastElement(running) || !sameContext(currentContext(running), first)) {
       this.#pending = list;
       return;
     }
@@ -148,38 +183,51 @@ export class EngineQueue {
     this.#switched(CSB.IDLE_TO_ACTIVE, 0);
   }
 
-  /** Takes the running element's ring from its context image. */
+  /** Restores the running element's context from its image. */
   #load(running: ExecList): boolean {
-    const ring = readRingState(this.#parts.memory, currentContext(running).lrca);
-    if (typeof ring === 'string') {
-      this.#fail(ring);
-      return false;
-    }
+    const { lrca, wide } = currentContext(running);
+    const context = this.#read(lrca);
+    if (context === undefined) return false;
     const { registers } = this.#parts;
     const { base } = this.engine;
-    registers.set(base + RING.START, ring.start);
-    registers.set(base + RING.HEAD, ring.head);
-    registers.set(base + RING.TAIL, ring.tail);
-    this.#streamer.begin(ring);
+    const { ring, pdp } = context;
+    registers.set(base + ENGINE_REGISTER.START, ring.start);
+    registers.set(base + ENGINE_REGISTER.HEAD, ring.head);
+    registers.set(base + ENGINE_REGISTER.TAIL, ring.tail);
+    registers.set(base + ENGINE_REGISTER.CTL, ring.size - PAGE_SIZE + 1);
+    for (let i = 0; i < PDP_REGISTERS; i++) registers.set(base + ENGINE_REGISTER.PDP + i * 4, pdp[i] as number);
+    this.#ticksBefore = context.ticks;
+    this.#loadedAt = this.#clock();
+    this.#streamer.begin(ring, wide);
     this.#loaded = true;
     return true;
   }
 
-  #refreshTail(context: ContextDescriptor): void {
-    const ring = readRingState(this.#parts.memory, context.lrca);
-    if (typeof ring === 'string') this.#fail(ring);
-    else if (!this.#streamer.moveTail(ring)) this.#fail('the ring of a running context was moved');
-    else this.#parts.registers.set(this.engine.base + RING.TAIL, ring.tail);
+  #refreshTail({ lrca }: ContextDescriptor): void {
+    const context = this.#read(lrca);
+    if (context === undefined) return;
+    if (!this.#streamer.moveTail(context.ring)) this.#hang('the ring of a running context was moved');
+    else this.#parts.registers.set(this.engine.base + ENGINE_REGISTER.TAIL, context.ring.tail);
+  }
+
+  #read(lrca: number): ContextState | undefined {
+    const context = readContext(this.#parts.memory, lrca, this.engine.id === RENDER);
+    if (typeof context !== 'string') return context;
+    this.#hang(context);
+    return undefined;
+  }
+
+  #clock(): number {
+    return this.#parts.commands.readFromCommand(this.engine.base + ENGINE_REGISTER.TIMESTAMP);
   }
 
   /** The running element reached its tail. */
   #ringDone(running: ExecList): void {
     const context = currentContext(running);
     const { head } = this.#streamer;
-    this.#parts.registers.set(this.engine.base + RING.HEAD, head);
     this.#loaded = false;
-    if (!finishContext(this.#parts.memory, context.lrca, head)) {
-      this.#fail('the context image is not mapped');
+    if (!finishContext(this.#parts.memory, context.lrca, head, this.#ticksBefore + this.#clock() - this.#loadedAt)) {
+      this.#hang('the context image is not mapped');
       return;
     }
     if (running.current < lastElement(running)) {
@@ -214,13 +262,14 @@ export class EngineQueue {
   #record(status: number, contextId: number): void {
     this.#lastReason = status;
     this.#lastContextId = contextId;
-    this.csb.push(status, contextId, this.#parts.registers.get(this.engine.base + HWS_PGA));
+    this.csb.push(status, contextId, this.#parts.registers.get(this.engine.base + ENGINE_REGISTER.HWS_PGA));
   }
 
-  /** The workload cannot go on: no status entry, and the vGPU stops accepting work. */
-  #fail(why: string): void {
-    this.drop();
+  /** The engine cannot go on, as silicon would not: no status entry, the context stays where it is until the engine is reset. */
+  #hang(why: string): void {
+    this.#hung = why;
+    this.#parts.statistics.hangs++;
+    this.#parts.registers.set(this.engine.base + ENGINE_REGISTER.INSTDONE, RING_NOT_DONE);
     this.#parts.log.guestError(`${this.engine.name}: ${why}`);
-    this.#parts.failsafe('guest-error');
   }
 }

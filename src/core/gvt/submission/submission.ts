@@ -8,9 +8,9 @@ import {
   ENGINES,
   type EngineId,
   type EventSink,
-  type FailsafeReason,
   type GpuMemory,
   type GuestErrorLog,
+  type ProcessMemory,
   type RegisterPort,
   type RegisterStore,
   type VgpuStatistics,
@@ -20,11 +20,12 @@ import { EngineQueue } from './engine-queue.js';
 export interface SubmissionParts {
   readonly registers: RegisterStore;
   readonly commands: RegisterPort;
+  /** The GGTT. */
   readonly memory: GpuMemory;
+  readonly processes: ProcessMemory;
   readonly events: EventSink;
   readonly statistics: VgpuStatistics;
   readonly log: GuestErrorLog;
-  failsafe(reason: FailsafeReason): void;
 }
 
 /**
@@ -37,12 +38,7 @@ export class Submission {
   readonly #queues: readonly EngineQueue[];
 
   constructor(parts: SubmissionParts) {
-    const failsafe = (reason: FailsafeReason): void => {
-      // The other engines' work must not go on in the slice that failed.
-      for (const queue of this.#queues) queue.drop();
-      parts.failsafe(reason);
-    };
-    this.#queues = ENGINES.map((engine) => new EngineQueue(engine, { ...parts, failsafe }));
+    this.#queues = ENGINES.map((engine) => new EngineQueue(engine, parts));
   }
 
   /**
@@ -76,7 +72,7 @@ export class Submission {
     this.#queue(engine).enabled = on;
   }
 
-  /** Something submitted is not finished. */
+  /** Something submitted is not finished, and its engine is not hung. */
   get hasWork(): boolean {
     return this.#busy() > 0;
   }
@@ -94,9 +90,14 @@ export class Submission {
     for (const queue of this.#queues) if ((engineMask & (1 << queue.engine.id)) !== 0) queue.reset();
   }
 
+  /** Why the engine stopped, until it is reset; undefined while it has not. */
+  hung(engine: EngineId): string | undefined {
+    return this.#queue(engine).hung;
+  }
+
   /** Nothing runs on the engine. */
   idle(engine: EngineId): boolean {
-    return !this.#queue(engine).hasWork;
+    return this.#queue(engine).idle;
   }
 
   #busy(): number {
