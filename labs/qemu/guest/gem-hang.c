@@ -7,7 +7,7 @@
 
 #define BATCH_ADDRESS 0x10000000ull
 #define OBJECT_ADDRESS 0x20000000ull
-#define LIMIT_S 60
+#define LIMIT_S 90
 
 static uint32_t store_on(int engine, uint32_t context, uint32_t value)
 {

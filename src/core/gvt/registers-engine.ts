@@ -90,8 +90,6 @@ export const ENGINE_REGISTERS: readonly RegisterDefinition[] = [
   { name: 'RING_ELSP', offset: ELSP, perEngine: true, read: zero, write: elsp },
   { name: 'RING_EXECLIST_STATUS_LO', offset: 0x234, perEngine: true, writable: 0, read: status },
   { name: 'RING_EXECLIST_STATUS_HI', offset: EXECLIST_STATUS_HIGH, perEngine: true, writable: 0, read: status },
-  // BCS_SWCTRL on the blitter.
-  { name: 'RING_SWCTRL', offset: 0x200, perEngine: true, masked: true, command: 'allow' },
   { name: 'RING_CONTEXT_CONTROL', offset: 0x244, perEngine: true, masked: true, command: 'privileged' },
   { name: 'RING_PDP', offset: 0x270, count: 8, perEngine: true, command: 'privileged' },
   { name: 'RING_MODE', offset: 0x29c, perEngine: true, masked: true, after: ringMode },
@@ -99,5 +97,7 @@ export const ENGINE_REGISTERS: readonly RegisterDefinition[] = [
   { name: 'RING_TIMESTAMP_UDW', offset: 0x35c, perEngine: true, writable: 0, read: (context) => Math.floor(ticks(context) / DWORD) },
   { name: 'RING_CONTEXT_STATUS_BUF', offset: CSB, count: 12, perEngine: true, writable: 0, read: csb },
   { name: 'RING_CONTEXT_STATUS_PTR', offset: 0x3a0, perEngine: true, read: csbPointer, write: writeCsbPointer },
+  // Tilings of the blitter's surfaces.
+  { name: 'BCS_SWCTRL', offset: 0x2_2200, masked: true, command: 'allow' },
   { name: 'RING_GPR', offset: 0x600, count: 32, perEngine: true, command: 'allow' },
 ];
