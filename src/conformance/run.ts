@@ -3,7 +3,7 @@ import { type Capability, has } from '../core/capabilities.js';
 import type { MptBackend } from '../core/mpt-backend.js';
 import type { ConformanceCase } from './case.js';
 import { CASES } from './cases/index.js';
-import { type BackendFactory, CaseContext } from './context.js';
+import { type BackendFactory, CASE_TIMEOUT_MS, CaseContext } from './context.js';
 
 export type CaseStatus = 'pass' | 'fail' | 'skip';
 
@@ -82,8 +82,10 @@ export function runCase(test: ConformanceCase, options: ConformanceOptions, fact
   const skip = skipReason(test, options, facts);
   if (skip !== undefined) return { id, status: 'skip', reason: skip, ms: 0 };
   const start = performance.now();
-  const reason = failureOf(test, atLevel(test, options, facts));
+  const failure = failureOf(test, atLevel(test, options, facts));
   const ms = Math.round((performance.now() - start) * 1000) / 1000;
+  const limit = options.caseTimeoutMs ?? CASE_TIMEOUT_MS;
+  const reason = failure ?? (ms > limit ? `it passed, but took ${Math.ceil(ms)} ms; the limit is ${limit} ms` : undefined);
   return { id, status: reason === undefined ? 'pass' : 'fail', reason: reason ?? '', ms };
 }
 
