@@ -7,6 +7,7 @@ import { backendsCommand } from './commands/backends.js';
 import { type ConformanceOptions, conformanceCommand } from './commands/conformance.js';
 import { conformanceDiffCommand, type DiffOptions } from './commands/conformance-diff.js';
 import { type DisplayOptions, displayCommand } from './commands/display.js';
+import { type NewBackendOptions, newBackendCommand } from './commands/new-backend.js';
 import { type RunOptions, runCommand } from './commands/run.js';
 import { type ServeOptions, serveCommand } from './commands/serve.js';
 import { EXIT } from './exit-codes.js';
@@ -100,6 +101,15 @@ conformance
   .action((before: string, after: string, options: DiffOptions) =>
     act(options.json === true, () => conformanceDiffCommand(before, after, options)),
   );
+
+program
+  .command('new-backend')
+  .description('write a small complete backend, and its test, to start a port from')
+  .argument('<name>', 'its name: lower-case words')
+  .option('--dir <folder>', 'where to; new or empty (default: the name)')
+  .option('--json', 'print one JSON document')
+  .addHelpText('after', '\nExample:\n  mpt new-backend my-hv && node --test my-hv')
+  .action((name: string, options: NewBackendOptions) => act(options.json === true, () => newBackendCommand(name, options)));
 
 program
   .command('serve')
