@@ -26,6 +26,7 @@ const REQUIRED = [
   'docs/architecture.md',
   'docs/errors.md',
   'build/src/cli/display/page/page.mjs',
+  'templates/backend/backend.mjs',
 ];
 /** What no user needs; each with an example of what it keeps out. */
 const REFUSED = [

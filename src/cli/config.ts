@@ -23,24 +23,28 @@ export const configSchema = (): Record<string, unknown> => JSON.parse(readFileSy
 
 /** @throws MptError IO when the file cannot be read, BAD_CONFIG when it breaks a rule */
 export async function readConfig(path: string): Promise<Config> {
+  const document = readJson(path);
+  await checkConfig(document, path);
+  return document as Config;
+}
+
+/** A JSON document. @param maxBytes it may have @throws MptError IO, BAD_CONFIG */
+export function readJson(path: string, maxBytes = MAX_BYTES): unknown {
   let text: string;
   try {
-    const bytes = readUpTo(path, MAX_BYTES + 1);
-    if (bytes.length > MAX_BYTES)
-      throw new MptError('BAD_CONFIG', `${path} is too large for a configuration`, { op: 'config', limit: MAX_BYTES });
+    const bytes = readUpTo(path, maxBytes + 1);
+    if (bytes.length > maxBytes)
+      throw new MptError('BAD_CONFIG', `${path} is too large for a configuration`, { op: 'config', limit: maxBytes });
     text = bytes.toString('utf8').replace(/^\uFEFF/, '');
   } catch (error) {
     if (MptError.is(error)) throw error;
     throw ioError(error, 'config', `${path} cannot be read`);
   }
-  let document: unknown;
   try {
-    document = JSON.parse(text);
+    return JSON.parse(text);
   } catch (error) {
     throw new MptError('BAD_CONFIG', `${path} is not JSON: ${(error as Error).message.split('\n', 1)[0]}`, { op: 'config' });
   }
-  await checkConfig(document, path);
-  return document as Config;
 }
 
 /** The first `limit` bytes: a device or a pipe has no size to ask for. */

@@ -5,7 +5,9 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { SERVED_DEVICES } from '../jobs/served-devices.js';
 import { backendsCommand } from './commands/backends.js';
 import { type ConformanceOptions, conformanceCommand } from './commands/conformance.js';
+import { conformanceDiffCommand, type DiffOptions } from './commands/conformance-diff.js';
 import { type DisplayOptions, displayCommand } from './commands/display.js';
+import { type NewBackendOptions, newBackendCommand } from './commands/new-backend.js';
 import { type RunOptions, runCommand } from './commands/run.js';
 import { type ServeOptions, serveCommand } from './commands/serve.js';
 import { EXIT } from './exit-codes.js';
@@ -35,6 +37,11 @@ const mebibytes = (text: string): number => {
 
 const port = (text: string): number => {
   if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new InvalidArgumentError('it must be a port, 0 to 65535');
+  return Number(text);
+};
+
+const milliseconds = (text: string): number => {
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new InvalidArgumentError('it must be a whole number of milliseconds from 1');
   return Number(text);
 };
 
@@ -68,17 +75,41 @@ program
   )
   .action((options: RunOptions) => act(options.json === true, () => runCommand(options)));
 
-program
+const conformance = program
   .command('conformance')
   .description('run the conformance suite against a backend')
   .argument('[id-prefix]', 'only cases whose id starts with this')
-  .requiredOption('--backend <name>', 'backend to test')
+  .option('--backend <name>', 'backend to test')
   .addOption(new Option('--reporter <name>', 'output format').choices(['tap', 'json']).default('tap'))
   .option('--config <file>', 'JSON configuration with the options of the backend')
+  .option('--expect <file>', 'known failures: a JSON object of ids and reasons; an unexpected pass fails')
+  .addOption(new Option('--case-timeout <ms>', 'what a case may take (default: 60000)').argParser(milliseconds))
+  .option('--list', 'print the cases with their rules, run nothing')
   .addHelpText('after', '\nExample:\n  mpt conformance --backend kvm mpt/page-track --reporter json')
-  .action((filter: string | undefined, options: ConformanceOptions) =>
-    act(options.reporter === 'json', () => conformanceCommand(filter, options)),
+  .action((filter: string | undefined, options: ConformanceOptions) => {
+    if (options.backend === undefined && options.list !== true)
+      conformance.error("error: required option '--backend <name>' not specified");
+    return act(options.reporter === 'json', () => conformanceCommand(filter, options, version));
+  });
+
+conformance
+  .command('diff')
+  .description('compare two JSON results: regressions, fixed, new, gone; exit code 1 when a case fails that did not')
+  .argument('<before>', 'result of mpt conformance --reporter json')
+  .argument('<after>', 'later result')
+  .option('--json', 'print one JSON document')
+  .action((before: string, after: string, options: DiffOptions) =>
+    act(options.json === true, () => conformanceDiffCommand(before, after, options)),
   );
+
+program
+  .command('new-backend')
+  .description('write a small complete backend, and its test, to start a port from')
+  .argument('<name>', 'its name: lower-case words')
+  .option('--dir <folder>', 'where to; new or empty (default: the name)')
+  .option('--json', 'print one JSON document')
+  .addHelpText('after', '\nExample:\n  mpt new-backend my-hv && node --test my-hv')
+  .action((name: string, options: NewBackendOptions) => act(options.json === true, () => newBackendCommand(name, options)));
 
 program
   .command('serve')

@@ -41,7 +41,12 @@ export interface BackendFactory {
    * level that is neither listed nor the default is skipped.
    */
   readonly pageTrackLevels?: readonly PageTrackLevel[];
+  /** Milliseconds that a case may take; default `CASE_TIMEOUT_MS`. A guest command that takes longer ends as TIMEOUT. */
+  readonly caseTimeoutMs?: number;
 }
+
+/** What a case may take unless the factory says otherwise: far more than any needs, on an emulated machine too. */
+export const CASE_TIMEOUT_MS = 60_000;
 
 /** What `attach` may change. */
 export interface AttachOptions {
@@ -155,7 +160,9 @@ export class CaseContext {
 
   /** Boots an agent in a VM. */
   bootAgent(machine: Machine, options: AgentOptions = {}): GuestAgent {
-    const agent = new GuestAgent(machine, (request) => this.recorder.dispatch(machine.vmId, request), options);
+    const { caseTimeoutMs } = this.#factory;
+    const limit = caseTimeoutMs === undefined ? {} : { timeoutMs: caseTimeoutMs };
+    const agent = new GuestAgent(machine, (request) => this.recorder.dispatch(machine.vmId, request), { ...limit, ...options });
     agent.boot();
     return agent;
   }

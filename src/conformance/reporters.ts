@@ -7,6 +7,7 @@ const escapeTap = (text: string): string => text.replaceAll('\\', '\\\\').replac
 /** One case as a TAP 14 test line, with the reason of a failure as diagnostics below it. */
 export function tapLine({ id, status, reason, ms }: CaseResult, number: number): string {
   if (status === 'skip') return `ok ${number} - ${id} # SKIP ${escapeTap(reason)}\n`;
+  if (status === 'known') return `not ok ${number} - ${id} # TODO ${escapeTap(reason)}\n`;
   const time = ` # time=${ms}ms`;
   if (status === 'pass') return `ok ${number} - ${id}${time}\n`;
   return `not ok ${number} - ${id}${time}\n  ---\n  message: ${JSON.stringify(reason)}\n  ...\n`;
@@ -16,7 +17,7 @@ export function tapLine({ id, status, reason, ms }: CaseResult, number: number):
 export function reportAsTap({ backend, version, cases, totals }: ConformanceReport): string {
   const head = `TAP version 14\n# ${escapeTap(`${backend} ${version}`.trim())}\n1..${cases.length}\n`;
   const lines = cases.map((result, index) => tapLine(result, index + 1)).join('');
-  return `${head}${lines}# pass ${totals.pass}\n# fail ${totals.fail}\n# skip ${totals.skip}\n`;
+  return `${head}${lines}# pass ${totals.pass}\n# fail ${totals.fail}\n# skip ${totals.skip}\n${totals.known === undefined ? '' : `# known ${totals.known}\n`}`;
 }
 
 /** The report as one JSON document. */

@@ -10,6 +10,8 @@ export interface ConformanceInput {
   readonly options: Record<string, unknown>;
   /** Only cases whose id starts with this. */
   readonly filter: string;
+  /** What a case may take; default: the suite's. */
+  readonly caseTimeoutMs?: number;
 }
 
 const LEVELS: readonly PageTrackLevel[] = ['trap', 'sync'];
@@ -18,7 +20,7 @@ const LEVELS: readonly PageTrackLevel[] = ['trap', 'sync'];
 const canTrack = (backend: BackendModule, options: Record<string, unknown>, level: PageTrackLevel): boolean =>
   'pageTrack' in backend.optionsSchema.properties && backend.probe({ ...options, pageTrack: level }).capabilities?.pageTrack === level;
 
-export const job: Job<ConformanceInput, ConformanceReport> = ({ backend: name, options, filter }, context) => {
+export const job: Job<ConformanceInput, ConformanceReport> = ({ backend: name, options, filter, caseTimeoutMs }, context) => {
   const backend = findBackend(name);
   const probe = backend.probe(options);
   if (!probe.available)
@@ -27,6 +29,7 @@ export const job: Job<ConformanceInput, ConformanceReport> = ({ backend: name, o
     name,
     version: probe.version ?? '',
     filter,
+    ...(caseTimeoutMs === undefined ? {} : { caseTimeoutMs }),
     pageTrackLevels: options['pageTrack'] === undefined ? LEVELS.filter((level) => canTrack(backend, options, level)) : [],
     open: (asked) => {
       const opened = backend.open({ ...options, ...asked });

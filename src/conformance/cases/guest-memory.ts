@@ -170,6 +170,16 @@ const read = group('read-gpa', { operations: ['read_gpa'] }, [
     },
   },
   {
+    name: 'sees-later-writes',
+    rule: 'read_gpa of a range that was read before shows what was written since.',
+    run(ctx) {
+      for (const seed of [5, 6, 7]) {
+        ctx.poke(SCRATCH, pattern(64, seed));
+        sameBytes(ctx.peek(SCRATCH, 64), pattern(64, seed), 'guest memory');
+      }
+    },
+  },
+  {
     name: 'address-above-4-gib',
     rule: 'An address above 4 GiB is not truncated to 32 bits.',
     run(ctx) {

@@ -4,7 +4,7 @@ import type { HostPages } from '../../core/mpt.js';
 import type { MptHandle } from '../../core/mpt-handle.js';
 import { BAD_ADDRESSES, type CaseSpec, type ConformanceCase, group } from '../case.js';
 import type { CaseContext } from '../context.js';
-import { equal, pattern, word } from '../expect.js';
+import { equal, pattern, refuses, word } from '../expect.js';
 import { HOLE, lastByte, SCRATCH, SCRATCH_FRAME, SECOND_BDF } from '../layout.js';
 
 /** BAR0: 16 MiB, the whole hole. */
@@ -163,6 +163,17 @@ const limits: CaseSpec[] = [
       turn(handle, true);
       ctx.refuses('NOT_MAPPED', 'set_pvmmio', () => handle.setPvmmio(Gpa(BAR), Gpa(BAR_END - PAGE_SIZE), false));
       turn(handle, false);
+    },
+  },
+  {
+    name: 'pages-busy',
+    rule: 'Register file and shared page are BUSY while pvmmio is on, and can be released after it was switched off.',
+    run(ctx) {
+      const { handle, registerFile, sharedPage } = attach(ctx);
+      turn(handle, true);
+      for (const pages of [registerFile, sharedPage]) refuses('BUSY', () => pages.release(), { backend: ctx.backend.name });
+      turn(handle, false);
+      for (const pages of [registerFile, sharedPage]) pages.release();
     },
   },
   {
