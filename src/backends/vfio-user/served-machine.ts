@@ -102,18 +102,20 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
     Atomics.store(this.#stopFlag, 0, 1);
   }
 
-  /** @param timeoutMs after a first wait of at most 100 ms it is looked at again */
+  /** @param timeoutMs how long it waits at most */
   next(timeoutMs = Number.POSITIVE_INFINITY): IoRequest | undefined {
     if (this.#closed) throw this.#backend.error('VM_GONE', 'the VM was given up', { op: 'next' });
     if (this.#delivered) throw this.#backend.error('INTERNAL', 'the previous access was not completed', { op: 'next' });
-    let deadline = 0;
+    let deadline = -1;
+    let wait = timeoutMs;
     let undelivered = 0;
     for (;;) {
       if (this.#pieces.pending) return this.#deliver(this.#pieces.next());
       if (this.stopped) return undefined;
       const server = this.#server;
       if (server === undefined) throw this.#backend.error('NOT_INITIALIZED', 'no vGPU is presented', { op: 'next', hint: 'call present' });
-      const access = server.receive(timeoutMs);
+      if (deadline < 0) deadline = performance.now() + timeoutMs;
+      const access = server.receive(wait);
       if (this.#presented !== undefined) this.#presented.session = server.session;
       if (access !== undefined) {
         const status = this.#pieces.begin(this.#presented as PresentedFunction, access);
@@ -121,9 +123,8 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
         // A client that sends many that are not delivered does not keep the caller from its other work.
         if (status === undefined || ++undelivered < UNDELIVERED_MAX) continue;
       }
-      const now = performance.now();
-      deadline ||= now + timeoutMs;
-      if (now >= deadline || timeoutMs <= 0) return undefined;
+      wait = deadline - performance.now();
+      if (wait <= 0) return undefined;
     }
   }
 
