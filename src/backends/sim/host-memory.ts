@@ -21,15 +21,16 @@ export class HostMemory {
   /**
    * A new zeroed block.
    * @param gpa guest address that it will back, for the alignment of 2 MiB pages
+   * @param bytes memory for it, zeroed; default: its own
    * @throws MptError NO_MEMORY
    */
-  allocate(size: number, gpa = 0): HostBlock {
+  allocate(size: number, gpa = 0, bytes?: Uint8Array): HostBlock {
     let base = this.#next + (gpa % HUGE_PAGE_SIZE);
     if (base === gpa) base += HUGE_PAGE_SIZE;
     // One huge page stays empty after each block, so that running past an end is always refused.
     const next = (Math.floor((base + size) / HUGE_PAGE_SIZE) + 2) * HUGE_PAGE_SIZE;
     if (next >= MACHINE_LIMIT) throw new MptError('NO_MEMORY', 'the simulated machine address space is used up', { size });
-    const block = { base, size, bytes: allocateBytes(size) };
+    const block = { base, size, bytes: bytes ?? allocateBytes(size) };
     this.#next = next;
     this.#blocks.add(base, base + size - 1, block);
     return block;
@@ -62,6 +63,14 @@ export class HostMemory {
     for (const { value } of this.#blocks) size += value.size;
     return size;
   }
+}
+
+/** glibc maps blocks of this size freshly, whatever it has learned; smaller ones it clears, page by page. */
+const MAPPED_AT = 33 << 20;
+
+/** Zeroed memory for the RAM of one VM in one piece, of which the kernel gives pages at their first touch. @throws MptError NO_MEMORY */
+export function allocateRam(size: number): Uint8Array {
+  return size < MAPPED_AT / 4 ? allocateBytes(size) : allocateBytes(Math.max(size, MAPPED_AT)).subarray(0, size);
 }
 
 function allocateBytes(size: number): Uint8Array {

@@ -9,7 +9,7 @@ import type { Lapic } from '../../pc/lapic.js';
 import { Pc } from '../../pc/pc.js';
 import type { PcRequests } from '../../pc/requests.js';
 import { DoubleFetchWatches } from './double-fetch.js';
-import type { HostBlock, HostMemory } from './host-memory.js';
+import { allocateRam, type HostBlock, type HostMemory } from './host-memory.js';
 
 /** What the VM needs of its backend. */
 export interface SimVmOwner {
@@ -44,8 +44,11 @@ export class SimMachine implements Machine {
     this.vmId = vmId;
     const regions: SimRam[] = [];
     try {
+      const bytes = allocateRam(spec.ram.reduce((sum, { size }) => sum + size, 0));
+      let used = 0;
       for (const { gpa, size } of spec.ram) {
-        const block = owner.hostMemory.allocate(size, gpa);
+        const block = owner.hostMemory.allocate(size, gpa, bytes.subarray(used, used + size));
+        used += size;
         regions.push({ ...makeMapping(gpa, block.bytes), block });
       }
     } catch (error) {
