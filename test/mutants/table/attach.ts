@@ -330,7 +330,7 @@ const detach = mutantsOf('detach_vgpu', [
   ['wrong-code', 'A detached handle answers CLOSED.', 'detach/write-gpa-refused-after', recodeHandle('writeGpa', 'DETACHED', 'CLOSED')],
   [
     'pvmmio-stays',
-    'The pvmmio mapping stays on.',
+    'The register file stays mapped.',
     'pvmmio/detach-switches-off',
     detaching((busy) =>
       onHandle('doSetPvmmio', (original) => (start, end, map) => {

@@ -69,7 +69,7 @@ const hostExit = mutantsOf('host_exit', [
   ['silent-twice', 'A second host_exit succeeds.', 'host-exit/twice', silentBackend('hostExit', 'NOT_INITIALIZED')],
   [
     'silent-without-init',
-    'Calling host_exit without host_init succeeds.',
+    'Without host_init it succeeds.',
     'host-exit/without-host-init',
     onBackend('hostExit', (original, backend) => () => {
       if (backend.state !== 'created') original();
