@@ -35,11 +35,17 @@ export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
   readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>();
   #requests = 0;
 
-  /** @param jobUrl module that exports `job`, as `new URL('./x.js', import.meta.url)` */
-  constructor(jobUrl: URL, input: unknown) {
+  /**
+   * @param jobUrl module that exports `job`, as `new URL('./x.js', import.meta.url)`
+   * @param youngGenerationMb MiB for short-lived objects: less memory for a job that hardly allocates. Default V8's own
+   */
+  constructor(jobUrl: URL, input: unknown, { youngGenerationMb }: { readonly youngGenerationMb?: number } = {}) {
     super();
     const data: DeviceThreadData = { jobUrl: jobUrl.href, input, control: this.#control };
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: data });
+    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
+      workerData: data,
+      ...(youngGenerationMb === undefined ? {} : { resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMb } }),
+    });
     hookExit();
     running.add(this as DeviceThread<unknown>);
     let outcome: DeviceThreadMessage | undefined;

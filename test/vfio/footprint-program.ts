@@ -1,5 +1,6 @@
 /** Program of the tests: devices on device threads of their own. Arguments: folder, count, kind. Prints what they hold, and ends. */
 import { readFileSync } from 'node:fs';
+import { YOUNG_GENERATION_MB } from '../../src/cli/commands/serve.js';
 import { DeviceThread } from '../../src/device-thread/device-thread.js';
 import type { ServeInput, ServeNotice, ServeOutput } from '../../src/jobs/serve.js';
 
@@ -10,7 +11,9 @@ const threads = Array.from({ length: Number(count) }, (_, i) => {
     socket: `${folder}/${device}-${count}-${i}.sock`,
     trustClient: false,
   };
-  return new DeviceThread<ServeOutput>(new URL('../../src/jobs/serve.js', import.meta.url), input);
+  return new DeviceThread<ServeOutput>(new URL('../../src/jobs/serve.js', import.meta.url), input, {
+    youngGenerationMb: YOUNG_GENERATION_MB,
+  });
 });
 await Promise.all(
   threads.map(

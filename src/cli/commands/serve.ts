@@ -39,6 +39,9 @@ export const qemuArguments = (socket: string): string[] => [
   JSON.stringify({ driver: 'vfio-user-pci', socket: { path: socket, type: 'unix' } }),
 ];
 
+/** A device answers without allocating: what V8 would take by default is more than all the rest of it. */
+export const YOUNG_GENERATION_MB = 2;
+
 export async function serveCommand(options: ServeOptions): Promise<number> {
   const socket = resolve(options.socket);
   const json = options.json === true;
@@ -49,7 +52,9 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     trustClient: options.trustClient === true,
     display: options.display !== false,
   };
-  const thread = new DeviceThread<ServeOutput>(new URL('../../jobs/serve.js', import.meta.url), input);
+  const thread = new DeviceThread<ServeOutput>(new URL('../../jobs/serve.js', import.meta.url), input, {
+    youngGenerationMb: YOUNG_GENERATION_MB,
+  });
   let stopping = false;
   const stop = (): void => {
     stopping = true;
