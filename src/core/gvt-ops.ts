@@ -27,6 +27,12 @@ export interface GvtOps {
   writeProtectHandler(vgpu: VgpuId, gpa: Gpa, value: AccessValue, size: number): Status;
   /** Page-level report (level `sync`): the guest wrote somewhere in this frame since the last synchronisation. */
   pageWritten(vgpu: VgpuId, gfn: Gfn): Status;
+  /**
+   * Guest memory went, or something else is there now, while the vGPU is attached (a client's DMA_UNMAP): what was kept of where
+   * guest memory lies is to be looked up anew. Called between guest accesses, never inside one. DMA mappings stay, and answer NOT_RAM
+   * where nothing is any more.
+   */
+  memoryUnmapped?(vgpu: VgpuId): void;
 }
 
 /** A table that accepts everything and does nothing: for hosts that only move memory. */

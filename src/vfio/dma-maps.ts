@@ -56,7 +56,7 @@ export class DmaMaps extends RamAccess<Piece> {
   #last: Piece | undefined;
   /** Where memory of kind message is reached. */
   messages: MessageMemory | undefined;
-  /** Told before a map goes. */
+  /** Told when a map has gone: views of its memory must not be used any more. */
   onUnmap: ((map: DmaMap) => void) | undefined;
 
   constructor(sys: Syscalls, options: { readonly trustFiles?: boolean } = {}) {
@@ -205,13 +205,13 @@ export class DmaMaps extends RamAccess<Piece> {
   }
 
   #remove(entry: Entry): void {
-    this.onUnmap?.(entry);
     this.#entries.delete(entry.iova, entry.iova + entry.size - 1);
     this.#bytes -= entry.size;
     this.#last = undefined;
     this.dropPages();
     entry.release?.();
     entry.fd?.close();
+    this.onUnmap?.(entry);
   }
 
   // --- copies over several maps, or of other kinds --------------------------------------------------------------------

@@ -1,10 +1,12 @@
 /** The backend over a client that connects to a socket: requests, interrupts, memory of each kind, what is refused. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { VfioUserBackend } from '../../src/backends/vfio-user/backend.js';
 import type { VfioUserHandle } from '../../src/backends/vfio-user/handle.js';
+import { PAGE_SIZE } from '../../src/core/addresses.js';
+import { Gvt } from '../../src/core/gvt/gvt.js';
 import { IO_KIND_NAMES, type IoRequest } from '../../src/core/io-request.js';
 import { Bdf, Gfn, Gpa, NULL_GVT_OPS, VgpuId } from '../../src/core/mpt.js';
 import { Errno } from '../../src/core/vfio/device.js';
@@ -192,4 +194,28 @@ t.test('a vGPU that is detached during an access', async (t) => {
   client.close();
   machine.close();
   refused(t, 'VM_GONE', () => machine.requests.next(0));
+});
+
+t.test('the device model keeps no view of memory that its client took away', async (t) => {
+  const backend = new VfioUserBackend({ sys, sockets: libcSockets });
+  t.teardown(() => backend.close());
+  const machine = backend.serve(join(folder, `${sockets++}.sock`));
+  const gvt = new Gvt(backend);
+  const vgpu = gvt.createVgpu({ type: 'GVTg_V4_8', vmId: machine.vmId });
+  const client = new VfioUserClient(connectTransport(machine.path), { pump: () => void machine.requests.next(0) });
+  client.version();
+  const file = memfd(4 * PAGE_SIZE);
+  t.teardown(() => closeFd(file));
+  for (const page of [0, 1, 2, 3]) writeSync(file, Uint8Array.of(0xa0 + page), 0, 1, page * PAGE_SIZE);
+  // A second map of the same file stays all the time: the file's mapping outlives the first one.
+  client.dmaMap(0, PAGE_SIZE, file, 0);
+  client.dmaMap(0x10_0000, PAGE_SIZE, file, 3 * PAGE_SIZE);
+  const { start } = vgpu.resources.aperture;
+  t.equal(vgpu.ggtt.writeEntry((start / PAGE_SIZE) * 8, Uint32Array.of(1, 0), 8), 0, 'the entry points to frame 0');
+  t.equal(vgpu.ggtt.page(start)?.bytes[0], 0xa0);
+  client.dmaUnmap(0, PAGE_SIZE);
+  t.equal(vgpu.ggtt.page(start), undefined, 'nothing is there');
+  client.dmaMap(0, PAGE_SIZE, file, 2 * PAGE_SIZE);
+  t.equal(vgpu.ggtt.page(start)?.bytes[0], 0xa2, 'what the client maps there now');
+  client.close();
 });

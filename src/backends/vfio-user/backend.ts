@@ -87,6 +87,9 @@ export class VfioUserBackend extends MptBackend {
     const vm = this.#vms.get(vgpu.vmId) as VfioUserMachine;
     const presented = new PresentedFunction(vgpu, new PlainFunction(), this.newMemory());
     vm.adopt(presented);
+    presented.watchMemory(() => {
+      if (this.state === 'initialized') this.ops.memoryUnmapped?.(vgpu.id);
+    });
     return new VfioUserHandle(this, vm, vgpu, presented);
   }
 

@@ -61,6 +61,11 @@ export class PresentedFunction implements Presented {
     this.#msi = undefined;
   }
 
+  /** Calls `gone` each time when memory of the client has gone. */
+  watchMemory(gone: () => void): void {
+    this.#memory.onUnmap = gone;
+  }
+
   /** Configuration space may have changed. */
   configChanged(): void {
     this.#msi = undefined;

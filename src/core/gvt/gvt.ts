@@ -339,6 +339,10 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     }
   }
 
+  memoryUnmapped(id: VgpuId): void {
+    this.#guarded(() => this.#byId[id]?.dropViews());
+  }
+
   /** For what runs inside a guest's access but is not its business: a listener that throws must not spoil the access. */
   #guarded(run: () => void): void {
     try {

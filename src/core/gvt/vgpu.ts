@@ -266,6 +266,12 @@ export class Vgpu implements RegisterContext {
     this.display.populate();
   }
 
+  /** Forgets views of guest memory: each is looked up anew at its next use. */
+  dropViews(): void {
+    this.ggtt.dropPages();
+    this.ppgtt.invalidate();
+  }
+
   displayReady(ready: boolean): void {
     this.#onDisplayReady(this, ready);
   }
