@@ -7,9 +7,10 @@
  */
 import { type Errno, RegionFlag, type VfioDevice, type VfioRegion } from '../core/vfio/device.js';
 import type { IrqEvent } from '../core/vfio/irqs.js';
+import { ClientRequests } from './client-requests.js';
 import { COMMANDS } from './commands.js';
-import type { DmaMaps, MessageMemory } from './dma-maps.js';
-import { MessageStream, REQUEST_AT } from './message-stream.js';
+import type { DmaMaps } from './dma-maps.js';
+import { MessageStream } from './message-stream.js';
 import { BODY, Command, E, HEADER_SIZE, HeaderFlag, LIMITS, MULTI_DATA_MAX, MULTI_ENTRY, MULTI_MAX, setU64, u64 } from './protocol.js';
 import type { Transport } from './transport.js';
 
@@ -33,14 +34,6 @@ export interface SessionOptions {
 
 /** Messages that are answered in one go before the caller gets its turn. */
 const MESSAGES_PER_TURN = 256;
-/**
- * How long the client may take to answer a request of ours: less than its own limit for ours, 5 s, and less than after what a thread
- * that is to stop is ended by force.
- */
-const REQUEST_DEADLINE_MS = 1500;
-/** Ids of our requests: those of the client count in a space of their own, but a log reads better with both apart. */
-const FIRST_REQUEST_ID = 0x8000;
-const REQUEST_BODY = REQUEST_AT + HEADER_SIZE;
 const REPLY_DATA = HEADER_SIZE + BODY.REGION_ACCESS;
 const REPLY_VIEWS_MAX = 64;
 /** Bytes of the largest single access of a guest. */
@@ -51,16 +44,16 @@ const COMPLAINTS_MAX = 20;
 /** What the connection has got to. */
 const State = { NEW: 0, READY: 1 } as const;
 
-export class Session implements MessageMemory {
+export class Session {
   readonly device: VfioDevice;
   readonly memory: DmaMaps;
   readonly stream: MessageStream;
+  /** What we ask of the client. */
+  readonly requests: ClientRequests;
   readonly openEvent: (fd: number) => IrqEvent | undefined;
   /** Messages received, and those answered with an error. */
   messages = 0;
   refused = 0;
-  /** Bytes of data that the client takes in one message. */
-  clientTransferMax: number = LIMITS.maxDataXferSize;
   readonly #onComplaint: ((what: string) => void) | undefined;
   readonly #access = new RegionAccess();
   /** Views of the reply's data by length, for the lengths that come often. */
@@ -77,7 +70,6 @@ export class Session implements MessageMemory {
   /** REGION_WRITE_MULTI in progress: entries, and the next one. */
   #multiCount = 0;
   #multiNext = 0;
-  #requestId = FIRST_REQUEST_ID;
 
   constructor(transport: Transport, options: SessionOptions) {
     this.device = options.device;
@@ -87,7 +79,8 @@ export class Session implements MessageMemory {
     this.stream = new MessageStream(transport);
     const { regions, regionCount } = this.device;
     this.#regions = Array.from({ length: regionCount }, (_, index) => regions.get(index));
-    this.memory.messages = this;
+    this.requests = new ClientRequests(this.stream);
+    this.memory.messages = this.requests;
   }
 
   /** The connection stands. */
@@ -168,7 +161,7 @@ export class Session implements MessageMemory {
   /** Called by VERSION. */
   agreed(clientTransferMax: number): void {
     this.#state = State.READY;
-    this.clientTransferMax = clientTransferMax;
+    this.requests.transferMax = clientTransferMax;
   }
 
   /** Ends the connection and lets go of the client's memory and events; the device goes back to reset. Idempotent. */
@@ -180,85 +173,6 @@ export class Session implements MessageMemory {
     this.memory.clear();
     this.device.irqs.clear();
     this.device.reset();
-  }
-
-  // --- requests to the client ---------------------------------------------------------------------------------------
-
-  /** DMA_READ: copies client memory that has no file. */
-  dmaRead(address: number, target: Uint8Array): boolean {
-    return this.#eachTransfer(target.length, (done, n) => {
-      const { out } = this.stream;
-      setU64(out, REQUEST_BODY, address + done);
-      setU64(out, REQUEST_BODY + 8, n);
-      return this.#request(Command.DMA_READ, BODY.DMA_ACCESS, target.subarray(done, done + n));
-    });
-  }
-
-  /** DMA_WRITE: the other direction. */
-  dmaWrite(address: number, source: Uint8Array): boolean {
-    return this.#eachTransfer(source.length, (done, n) => {
-      const { out, outBytes } = this.stream;
-      setU64(out, REQUEST_BODY, address + done);
-      setU64(out, REQUEST_BODY + 8, n);
-      outBytes.set(source.subarray(done, done + n), REQUEST_BODY + BODY.DMA_ACCESS);
-      return this.#request(Command.DMA_WRITE, BODY.DMA_ACCESS + n);
-    });
-  }
-
-  /** DMA_WRITE without a reply: for an interrupt message. @returns false when the client is gone */
-  dmaPost(address: number, source: Uint8Array): boolean {
-    const { out, outBytes } = this.stream;
-    setU64(out, REQUEST_BODY, address);
-    setU64(out, REQUEST_BODY + 8, source.length);
-    outBytes.set(source, REQUEST_BODY + BODY.DMA_ACCESS);
-    const id = this.#nextRequestId();
-    return this.stream.send(
-      REQUEST_AT,
-      id,
-      Command.DMA_WRITE,
-      BODY.DMA_ACCESS + source.length,
-      HeaderFlag.COMMAND | HeaderFlag.NO_REPLY,
-      0,
-    );
-  }
-
-  #nextRequestId(): number {
-    const id = this.#requestId;
-    this.#requestId = id === 0xffff ? FIRST_REQUEST_ID : id + 1;
-    return id;
-  }
-
-  #eachTransfer(length: number, transfer: (done: number, n: number) => boolean): boolean {
-    const most = Math.min(this.clientTransferMax, LIMITS.maxDataXferSize);
-    for (let done = 0; done < length; done += most) if (!transfer(done, Math.min(most, length - done))) return false;
-    return true;
-  }
-
-  /**
-   * Sends a request and waits for its reply; what the client asks meanwhile is kept for later.
-   * @param target where the reply's data goes, which must have that length. Without one the reply may be a bare header, as QEMU's to
-   *   DMA_WRITE is
-   * @returns false: refused, late, too short, or the client is gone
-   */
-  #request(command: Command, bodyLength: number, target?: Uint8Array): boolean {
-    const { stream } = this;
-    const id = this.#nextRequestId();
-    if (!stream.send(REQUEST_AT, id, command, bodyLength, HeaderFlag.COMMAND, 0)) return false;
-    const at = stream.lookAhead(id, performance.now() + REQUEST_DEADLINE_MS);
-    if (at === undefined) {
-      // Without this a reply that comes later would be taken for another's.
-      stream.fail('a request was not answered in time');
-      return false;
-    }
-    const { view, bytes } = stream;
-    let answered = view.getUint16(at + 2, true) === command && (view.getUint32(at + 8, true) & HeaderFlag.ERROR) === 0;
-    if (answered && target !== undefined) {
-      const data = at + HEADER_SIZE + BODY.DMA_ACCESS;
-      answered = view.getUint32(at + 4, true) === data - at + target.length && u64(view, at + HEADER_SIZE + 8) === target.length;
-      if (answered) target.set(bytes.subarray(data, data + target.length));
-    }
-    stream.removeAhead(at);
-    return answered;
   }
 
   // --- messages of the client ---------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ t.test('what a device costs beyond its framebuffer', async (t) => {
   // MiB each. Most of it is the device thread's JavaScript heap; a vGPU has its GGTT's shadow besides.
   for (const [device, limit] of [
     ['mbochs', 20],
-    ['gvt', 22],
+    ['gvt', 20],
   ] as const) {
     const [one, three] = [await held(1, device), await held(3, device)];
     const each = (three.own - one.own) / 2;

@@ -9,6 +9,7 @@ import { OwnedFd } from '../../native/fd.js';
 import { EFD, type Syscalls } from '../../native/syscalls.js';
 import type { VfioUserClient } from '../../vfio/client.js';
 import { PCI } from './abi.js';
+import { findMsi, msiEnabled, msiMessage } from './msi-capability.js';
 
 interface Bar {
   readonly region: number;
@@ -48,7 +49,7 @@ export class GuestFunction {
       const offset = PCI.BAR0 + 4 * region;
       if (size > 0) this.#bars.push({ region, size, offset, wide: (this.#config.getUint32(offset, true) & TYPE_64) !== 0 });
     }
-    this.#msi = client.irqInfo(IrqIndex.MSI).count > 0 ? this.#findMsi() : 0;
+    this.#msi = client.irqInfo(IrqIndex.MSI).count > 0 ? findMsi(this.#config) : 0;
   }
 
   /** The region and offset that an access to guest-physical memory reaches, or undefined: none of this function's. */
@@ -78,11 +79,7 @@ export class GuestFunction {
   /** The interrupt message that the device raised since the last call, or undefined. */
   takeInterrupt(): { readonly address: number; readonly data: number } | undefined {
     if (this.#event?.consume() !== true) return undefined;
-    const wide = (this.#config.getUint16(this.#msi + 2, true) & PCI.MSI_64) !== 0;
-    return {
-      address: this.#config.getUint32(this.#msi + 4, true),
-      data: this.#config.getUint16(this.#msi + (wide ? 12 : 8), true),
-    };
+    return msiMessage(this.#config, this.#msi);
   }
 
   close(): void {
@@ -92,7 +89,7 @@ export class GuestFunction {
 
   /** Gives the device an eventfd while the guest has the interrupt enabled. */
   #armMsi(): void {
-    const enabled = (this.#config.getUint16(this.#msi + 2, true) & PCI.MSI_ENABLE) !== 0;
+    const enabled = msiEnabled(this.#config, this.#msi);
     if (enabled === (this.#event !== undefined)) return;
     if (!enabled) {
       this.client.setIrqs(IrqSetFlag.DATA_NONE | IrqSetFlag.TRIGGER, IrqIndex.MSI, 0, 0);
@@ -103,15 +100,5 @@ export class GuestFunction {
     const fd = new OwnedFd(this.#sys, this.#sys.eventfd(0, EFD.CLOEXEC | EFD.NONBLOCK), 'eventfd').fd;
     this.#event = EventFd.adopt(this.#sys, fd);
     this.client.setIrqs(IrqSetFlag.DATA_EVENTFD | IrqSetFlag.TRIGGER, IrqIndex.MSI, 0, 1, { fds: [fd] });
-  }
-
-  #findMsi(): number {
-    if ((this.#config.getUint16(PCI.STATUS, true) & PCI.STATUS_CAPABILITIES) === 0) return 0;
-    let at = this.#config.getUint8(PCI.CAPABILITIES) & ~3;
-    for (let left = 48; at >= 0x40 && at <= CONFIG_SIZE - 16 && left > 0; left--) {
-      if (this.#config.getUint8(at) === PCI.MSI) return at;
-      at = this.#config.getUint8(at + 1) & ~3;
-    }
-    return 0;
   }
 }

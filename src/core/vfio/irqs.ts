@@ -54,8 +54,6 @@ const oneOf = (flags: number, mask: number): boolean => {
 export class IrqSet {
   readonly info: readonly VfioIrq[];
   readonly #vectors: readonly Vector[][];
-  /** Told when a vector's trigger was assigned or taken away: for who raises by message. */
-  onChange: ((index: number, vector: number) => void) | undefined;
   #events = 0;
 
   /** @param irqs by `IrqIndex`; what is missing has no vectors */
@@ -86,7 +84,6 @@ export class IrqSet {
       const vector = vectors[start + i] as Vector;
       if ((flags & IrqSetFlag.DATA_EVENTFD) !== 0) this.#assign(vector, index, flags, events?.[i]);
       else if ((flags & IrqSetFlag.DATA_NONE) !== 0 || bools?.[i] !== 0) this.#act(vector, flags, index);
-      if ((flags & IrqSetFlag.TRIGGER) !== 0) this.onChange?.(index, start + i);
     }
     return Errno.OK;
   }
@@ -194,14 +191,13 @@ export class IrqSet {
   }
 
   #disable(index: number): void {
-    for (const [i, vector] of (this.#vectors[index] as Vector[]).entries()) {
+    for (const vector of this.#vectors[index] as Vector[]) {
       for (const event of [vector.trigger, vector.maskEvent, vector.unmaskEvent]) event?.close();
       if (vector.maskEvent !== undefined) this.#events--;
       if (vector.unmaskEvent !== undefined) this.#events--;
       const { pending } = vector;
       // The line of a level-triggered interrupt is the device's, not the client's.
       Object.assign(vector, newVector(), this.#isLevel(index) ? { pending } : {});
-      this.onChange?.(index, i);
     }
   }
 }
