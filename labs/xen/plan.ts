@@ -25,6 +25,7 @@ export const PLAN: readonly PlanJob[] = [
   { name: 'conformance-pvh', command: conformance('pvh'), timeoutS: 480 },
   {
     name: 'tests',
+    onlyByName: true,
     command: `
       rc=0
       export TAP_TIMEOUT=600
