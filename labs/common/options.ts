@@ -1,9 +1,34 @@
 /** What the command lines of the labs have in common. */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { InvalidArgumentError } from 'commander';
+import { type Command, CommanderError, InvalidArgumentError } from 'commander';
 import { makeFolder } from './folders.js';
 import { EXIT, LabError } from './lab-error.js';
+
+/** Wrong usage of a lab. @param lab its name, as in `npm run lab:NAME` */
+export const usageOf =
+  (lab: string) =>
+  (what: string): LabError =>
+    new LabError(EXIT.USAGE, `${what} (see npm run lab:${lab} -- --help)`);
+
+/**
+ * Parses the arguments of a program whose options are declared; errors are the caller's to print.
+ * @returns false when the help was asked for and is printed. @throws LabError USAGE
+ */
+export function parsed(program: Command, lab: string, args: readonly string[]): boolean {
+  program
+    .helpOption('--help', 'print this')
+    .configureOutput({ writeErr: () => {} })
+    .exitOverride();
+  try {
+    program.parse(args, { from: 'user' });
+    return true;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (error.exitCode === 0) return false;
+    throw usageOf(lab)(error.message.replace(/^error: /, ''));
+  }
+}
 
 /** Parses a limit. @throws InvalidArgumentError */
 export const secondsOption = (text: string): number => {

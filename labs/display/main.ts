@@ -1,10 +1,10 @@
 /** `npm run lab:display [-- --tap FILE] [--json]`: the live display in a real browser. README.md here. */
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { Command, CommanderError } from 'commander';
+import { Command } from 'commander';
 import { guardOutput, print, printJson } from '../../src/cli/terminal.js';
 import { EXIT, LabError } from '../common/lab-error.js';
-import { unexpected } from '../common/options.js';
+import { parsed, unexpected } from '../common/options.js';
 import { type Point, STATUSES, totalsOf, writeTap } from '../common/tap.js';
 import { chromium } from './chromium.js';
 import { tell } from './progress.js';
@@ -33,17 +33,8 @@ function parse(args: readonly string[]): Options | undefined {
   const program = new Command('npm run lab:display --')
     .option('--tap <file>', "write the results as a TAP file, with tap's closing summary")
     .option('--json', 'print one JSON document at the end, and nothing else')
-    .addHelpText('after', HELP)
-    .helpOption('--help', 'print this')
-    .configureOutput({ writeErr: () => {} })
-    .exitOverride();
-  try {
-    program.parse(args, { from: 'user' });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode === 0) return undefined;
-    throw new LabError(EXIT.USAGE, `${error.message.replace(/^error: /, '')} (see npm run lab:display -- --help)`);
-  }
+    .addHelpText('after', HELP);
+  if (!parsed(program, 'display', args)) return undefined;
   return program.opts<Options>();
 }
 

@@ -1,8 +1,7 @@
 /** The command line. */
 import { resolve } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { EXIT, LabError } from '../common/lab-error.js';
-import { secondsOption } from '../common/options.js';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { parsed, secondsOption, usageOf } from '../common/options.js';
 import { MODULES } from './packages.js';
 import { JOBS } from './plan.js';
 
@@ -65,18 +64,9 @@ export function parse(args: readonly string[]): Options | undefined {
     .option('--json', 'print one JSON document at the end, and nothing else')
     .option('--print-qemu', 'print how to start the fetched QEMU, as one JSON document {command, env}, and do nothing else')
     .addHelpText('after', HELP)
-    .helpOption('--help', 'print this')
     .passThroughOptions()
-    .allowExcessArguments()
-    .configureOutput({ writeErr: () => {} })
-    .exitOverride();
-  try {
-    program.parse(args, { from: 'user' });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode === 0) return undefined;
-    throw usage(error.message.replace(/^error: /, ''));
-  }
+    .allowExcessArguments();
+  if (!parsed(program, 'qemu', args)) return undefined;
   const options: Options = { ...program.opts<Omit<Options, 'command'>>(), command: program.args };
   const { command, tap, attach, module, printQemu } = options;
   if (command.length > 0 && options.job.length > 0) throw usage('a job has its command already');
@@ -98,4 +88,4 @@ function kernelModule(name: string): string {
   return name;
 }
 
-const usage = (what: string): LabError => new LabError(EXIT.USAGE, `${what} (see npm run lab:qemu -- --help)`);
+const usage = usageOf('qemu');

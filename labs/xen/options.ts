@@ -1,8 +1,7 @@
 /** The command line. */
 import { resolve } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { EXIT, LabError } from '../common/lab-error.js';
-import { secondsOption } from '../common/options.js';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { parsed, secondsOption, usageOf } from '../common/options.js';
 import { PLAN } from './plan.js';
 
 export interface Options {
@@ -55,18 +54,9 @@ export function parse(args: readonly string[]): Options | undefined {
     .option('--quiet', 'do not print what COMMAND prints')
     .option('--json', 'print one JSON document at the end, and nothing else')
     .addHelpText('after', HELP)
-    .helpOption('--help', 'print this')
     .passThroughOptions()
-    .allowExcessArguments()
-    .configureOutput({ writeErr: () => {} })
-    .exitOverride();
-  try {
-    program.parse(args, { from: 'user' });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode === 0) return undefined;
-    throw usage(error.message.replace(/^error: /, ''));
-  }
+    .allowExcessArguments();
+  if (!parsed(program, 'xen', args)) return undefined;
   const options: Options = { ...program.opts<Omit<Options, 'command'>>(), command: program.args };
   if (options.command.length > 0 && options.job.length > 0) throw usage('a job of the plan has its command already');
   if (options.command.length > 0 && options.tap !== undefined) throw usage('--tap is for the plan');
@@ -80,4 +70,4 @@ function job(name: string, earlier: readonly string[]): string[] {
   return [...earlier, name];
 }
 
-const usage = (what: string): LabError => new LabError(EXIT.USAGE, `${what} (see npm run lab:xen -- --help)`);
+const usage = usageOf('xen');
