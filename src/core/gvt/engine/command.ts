@@ -1,4 +1,5 @@
 /** What a command of the command streamer is: its length, and what executing it asks of the streamer. */
+import { PAGE_SIZE } from '../../addresses.js';
 import type { BlitJob } from './blit-job.js';
 import type { CommandStreamer } from './streamer.js';
 
@@ -44,3 +45,17 @@ export const USE_GGTT = 1 << 22;
 
 /** 48-bit GPU address, dword aligned. */
 export const gpuAddress = (low: number, high: number): number => ((low & ~3) >>> 0) + (high & 0xffff) * 2 ** 32;
+
+/**
+ * Of the commands of four dwords whose last two are an address: what `use` makes of the dword there. Nothing is done where a batch without
+ * privilege names the GGTT.
+ */
+export function withDword(streamer: CommandStreamer, length: number, use: (dword: number) => Flow | undefined): Flow | undefined {
+  const { command } = streamer;
+  if (length !== 4) return badLength(length);
+  const ggtt = ((command[0] as number) & USE_GGTT) !== 0;
+  if (streamer.drops(ggtt)) return undefined;
+  const address = gpuAddress(command[2] as number, command[3] as number);
+  const page = streamer.page(ggtt, address);
+  return page === undefined ? unmapped(ggtt, address) : use(page.u32[(address % PAGE_SIZE) >> 2] as number);
+}

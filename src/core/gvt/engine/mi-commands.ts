@@ -2,7 +2,7 @@
 import { PAGE_SIZE } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
 import type { EngineId, GvtEvent } from '../roles.js';
-import { badLength, type Execute, type Flow, fault, gpuAddress, USE_GGTT, unmapped } from './command.js';
+import { badLength, type Execute, type Flow, fault, gpuAddress, USE_GGTT, unmapped, withDword } from './command.js';
 import { ENGINE_REGISTER, PDP_REGISTERS } from './engine-registers.js';
 import { inStatusPage, postSync } from './post-sync.js';
 import { storeQword } from './qword.js';
@@ -75,16 +75,8 @@ export const storeRegisterMem: Execute = (streamer, length) => {
 };
 
 /** MI_LOAD_REGISTER_MEM: the same the other way. */
-export const loadRegisterMem: Execute = (streamer, length) => {
-  const { command } = streamer;
-  if (length !== 4) return badLength(length);
-  const ggtt = ((command[0] as number) & USE_GGTT) !== 0;
-  if (streamer.drops(ggtt)) return undefined;
-  const address = gpuAddress(command[2] as number, command[3] as number);
-  const page = streamer.page(ggtt, address);
-  if (page === undefined) return unmapped(ggtt, address);
-  return loadRegister(streamer, command[1] as number, page.u32[(address % PAGE_SIZE) >> 2] as number);
-};
+export const loadRegisterMem: Execute = (streamer, length) =>
+  withDword(streamer, length, (dword) => loadRegister(streamer, streamer.command[1] as number, dword));
 
 /** MI_LOAD_REGISTER_REG: source, destination. */
 export const loadRegisterReg: Execute = (streamer, length) => {

@@ -1,6 +1,5 @@
 /** The MI commands that decide what is executed next: batches and semaphores. */
-import { PAGE_SIZE } from '../../addresses.js';
-import { badLength, END, type Execute, fault, gpuAddress, USE_GGTT, unmapped, WAIT } from './command.js';
+import { badLength, END, type Execute, fault, gpuAddress, WAIT, withDword } from './command.js';
 
 /** MI_BATCH_BUFFER_START: address (2). Bit 8 is its address space, bit 22 the second level. */
 export const batchStart: Execute = ({ command }, length) => {
@@ -17,16 +16,8 @@ export const batchStart: Execute = ({ command }, length) => {
 export const batchEnd: Execute = () => END;
 
 /** MI_CONDITIONAL_BATCH_BUFFER_END: data, address (2). The batch goes on while the dword there is greater than the data. */
-export const conditionalBatchEnd: Execute = (streamer, length) => {
-  const { command } = streamer;
-  if (length !== 4) return badLength(length);
-  const ggtt = ((command[0] as number) & USE_GGTT) !== 0;
-  if (streamer.drops(ggtt)) return undefined;
-  const address = gpuAddress(command[2] as number, command[3] as number);
-  const page = streamer.page(ggtt, address);
-  if (page === undefined) return unmapped(ggtt, address);
-  return (page.u32[(address % PAGE_SIZE) >> 2] as number) > (command[1] as number) ? undefined : END;
-};
+export const conditionalBatchEnd: Execute = (streamer, length) =>
+  withDword(streamer, length, (dword) => (dword > (streamer.command[1] as number) ? undefined : END));
 
 /** MI_SEMAPHORE_WAIT's comparisons of the dword in memory with that of the command, by bits 14:12. */
 const COMPARISONS: readonly (((memory: number, data: number) => boolean) | undefined)[] = [
@@ -46,14 +37,8 @@ const COMPARISONS: readonly (((memory: number, data: number) => boolean) | undef
  */
 export const semaphoreWait: Execute = (streamer, length) => {
   const { command } = streamer;
-  const header = command[0] as number;
   if (length !== 4) return badLength(length);
-  const compare = COMPARISONS[(header >>> 12) & 7];
+  const compare = COMPARISONS[((command[0] as number) >>> 12) & 7];
   if (compare === undefined) return fault('the comparison does not exist');
-  const ggtt = (header & USE_GGTT) !== 0;
-  if (streamer.drops(ggtt)) return undefined;
-  const address = gpuAddress(command[2] as number, command[3] as number);
-  const page = streamer.page(ggtt, address);
-  if (page === undefined) return unmapped(ggtt, address);
-  return compare(page.u32[(address % PAGE_SIZE) >> 2] as number, command[1] as number) ? undefined : WAIT;
+  return withDword(streamer, length, (dword) => (compare(dword, command[1] as number) ? undefined : WAIT));
 };
