@@ -3,18 +3,16 @@
  * For whoever uses the MPT interface without the device model, as the conformance suite does.
  */
 import { BarType, CONFIG_SIZE, commonFields, PciHeader } from '../../core/samples/pci-header.js';
-import { DeviceFlag, Errno, RegionFlag, RegionIndex, type VfioDevice, type VfioRegion } from '../../core/vfio/device.js';
-import { IrqSet } from '../../core/vfio/irqs.js';
+import { Errno, RegionFlag, RegionIndex, type VfioDevice, type VfioRegion } from '../../core/vfio/device.js';
 import { PLAIN_BAR_SIZE } from './abi.js';
+import { BareFunction } from './bare-function.js';
 
 const READ_WRITE = RegionFlag.READ | RegionFlag.WRITE;
 /** Vendor and device as of QEMU's own PCI test device. */
 const IDENTITY = { vendor: 0x1b36, device: 0x0005, command: 0, status: 0 };
 
-export class PlainFunction implements VfioDevice {
+export class PlainFunction extends BareFunction implements VfioDevice {
   readonly name = 'plain function';
-  readonly flags = DeviceFlag.PCI | DeviceFlag.RESET;
-  readonly regionCount = 9;
   readonly regions: ReadonlyMap<number, VfioRegion> = new Map(
     (
       [
@@ -23,7 +21,6 @@ export class PlainFunction implements VfioDevice {
       ] as const
     ).map(([index, size]) => [index, { index, size, flags: READ_WRITE }]),
   );
-  readonly irqs = new IrqSet();
   readonly #header = new PciHeader(commonFields(IDENTITY), [{ index: 0, size: PLAIN_BAR_SIZE, type: BarType.MEMORY }]);
 
   barAddress(bar: number): number | undefined {
@@ -44,17 +41,5 @@ export class PlainFunction implements VfioDevice {
   reset(): Errno {
     this.#header.reset();
     return Errno.OK;
-  }
-
-  queryGfxPlane(): Errno {
-    return Errno.EINVAL;
-  }
-
-  getGfxDmabuf(): number {
-    return Errno.ENOENT;
-  }
-
-  picture(): undefined {
-    return undefined;
   }
 }

@@ -1,23 +1,21 @@
 /** The function whose I/O BARs are the ports of test code in a QEMU guest; no vGPU. */
-import { DeviceFlag, Errno, RegionFlag, RegionIndex, type VfioDevice, type VfioRegion } from '../../core/vfio/device.js';
-import { IrqSet } from '../../core/vfio/irqs.js';
+import { Errno, RegionFlag, RegionIndex, type VfioDevice, type VfioRegion } from '../../core/vfio/device.js';
+import { BareFunction } from './bare-function.js';
 import { PORT_BARS } from './qemu-command.js';
 
 const CONFIG_SIZE = 256;
 const READ_WRITE = RegionFlag.READ | RegionFlag.WRITE;
 const BAR_IO = 1;
 
-export class PortFunction implements VfioDevice {
+export class PortFunction extends BareFunction implements VfioDevice {
   readonly name = 'ports';
-  readonly flags = DeviceFlag.PCI | DeviceFlag.RESET;
-  readonly regionCount = 9;
   readonly regions: ReadonlyMap<number, VfioRegion> = new Map(
     [...PORT_BARS, { index: RegionIndex.CONFIG, size: CONFIG_SIZE }].map(({ index, size }) => [index, { index, size, flags: READ_WRITE }]),
   );
-  readonly irqs = new IrqSet();
   readonly #config = new Uint8Array(CONFIG_SIZE);
 
   constructor() {
+    super();
     const view = new DataView(this.#config.buffer);
     // Vendor 1b36 is Red Hat's, with 0005 for QEMU's own PCI test device; class 0xff: fits none.
     view.setUint32(0, 0x0005_1b36, true);
@@ -42,17 +40,5 @@ export class PortFunction implements VfioDevice {
 
   reset(): Errno {
     return Errno.OK;
-  }
-
-  queryGfxPlane(): Errno {
-    return Errno.EINVAL;
-  }
-
-  getGfxDmabuf(): number {
-    return Errno.ENOENT;
-  }
-
-  picture(): undefined {
-    return undefined;
   }
 }
