@@ -123,7 +123,7 @@ t.test('a surface whose ends are not mapped', async (t) => {
   t.equal(decodePrimaryPlane(registers(tall), mapped(1), 0), undefined);
   // A hole in the middle is black.
   const memory = mapped(3);
-  for (let page = 0; page < 3; page++) memory.page(BASE + page * PAGE)?.u32.fill(0x00ff_ffff);
+  for (let page = 0; page < 3; page++) memory.page(BASE + page * PAGE)?.fill32(0, PAGE, 0x00ff_ffff);
   memory.unmap(BASE + PAGE);
   const { rgba } = composePicture(registers(setup), memory) as Picture;
   const row = (y: number): number => rgba[y * PAGE] as number;
@@ -167,7 +167,7 @@ t.test('pixels of each format', async (t) => {
   for (const [format, cases] of Object.entries(pixels)) {
     const memory = mapped(1);
     const plane = registers({ format: Number(format), width: cases.length, height: 2, stride: 64 });
-    const bytes = (memory.page(BASE) as { bytes: Uint8Array }).bytes;
+    const bytes = memory.page(BASE)?.bytes as Uint8Array;
     const view = new DataView(bytes.buffer);
     // In the second row: the stride is respected.
     cases.forEach(([value], i) => {

@@ -1,4 +1,5 @@
 /** The roles that submission and engine take, as small fakes: GPU memory of plain pages with holes, registers, a trace. */
+import { PageView } from '../../src/core/gvt/gpu-page.js';
 import {
   ENGINES,
   type EngineId,
@@ -26,15 +27,10 @@ export class PlainMemory implements GpuMemory {
   }
 
   put(address: number, bytes: Uint8Array): void {
-    const { buffer, byteOffset } = bytes;
-    this.putViews(address, {
-      bytes,
-      u32: new Uint32Array(buffer, byteOffset, PAGE / 4),
-      u64: new BigUint64Array(buffer, byteOffset, PAGE / 8),
-    });
+    this.putPage(address, new PageView(bytes));
   }
 
-  putViews(address: number, page: GpuPage): void {
+  putPage(address: number, page: GpuPage): void {
     if (address % PAGE !== 0) throw new Error('not a page');
     this.#pages.set(address / PAGE, page);
   }
@@ -70,7 +66,7 @@ export class PlainMemory implements GpuMemory {
   write(address: number, ...values: number[]): void {
     values.forEach((value, i) => {
       const at = address + i * 4;
-      (this.page(at) as GpuPage).u32[(at % PAGE) / 4] = value;
+      this.page(at)?.store32(at % PAGE, value);
     });
   }
 

@@ -594,7 +594,7 @@ t.test('noise: never throws, keeps to its budget', async (t) => {
     const engine = ALL_ENGINES[round % 2 === 0 ? BCS : next() % 4] as EngineId;
     for (const at of [start, start + PAGE, BATCH, BATCH + PAGE]) {
       noise(next, page, addresses);
-      r.memory.page(at)?.u32.set(page);
+      r.memory.page(at)?.store(0, new Uint8Array(page.buffer), 0, PAGE);
     }
     const streamer = new CommandStreamer(
       { id: engine, name: ['rcs', 'bcs', 'vcs', 'vecs'][engine], base: ENGINE_BASES[engine] } as never,

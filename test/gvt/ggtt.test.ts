@@ -183,7 +183,7 @@ t.test('pages and copies', async (t) => {
   words[0x10 * 1024] = 0x1111_2222;
   const page = ggtt.page(APERTURE + 100);
   t.equal(page?.u32[0], 0x1111_2222, 'live guest memory');
-  if (page !== undefined) page.u64[1] = 0x0123_4567_89ab_cdefn;
+  page?.store64(8, 0x89ab_cdef, 0x0123_4567);
   t.equal(words[0x10 * 1024 + 2], 0x89ab_cdef);
   t.equal(ggtt.page(APERTURE), page, 'kept while the entry stands');
   backend.ram.regions[0]?.bytes.fill(0xaa, 0x10ffe, 0x11000);

@@ -38,7 +38,7 @@ function store(more: Registers = {}) {
 function memoryOf(colour = 0, ...others: readonly (readonly [address: number, pages: number])[]): PlainMemory {
   const memory = new PlainMemory();
   for (const [address, pages] of [[BASE, 64] as const, ...others]) memory.map(address, pages);
-  for (let page = 0; page < 64; page++) memory.page(BASE + page * PAGE)?.u32.fill(colour);
+  for (let page = 0; page < 64; page++) memory.page(BASE + page * PAGE)?.fill32(0, PAGE, colour);
   return memory;
 }
 
@@ -64,7 +64,7 @@ t.test('where a byte is in a tiled surface', async (t) => {
     for (let y = 0; y < rows; y++)
       for (let x = 0; x < stride; x++) {
         const place = BASE + address(x, y, stride);
-        (memory.page(place) as { bytes: Uint8Array }).bytes[place % PAGE] = value(x, y);
+        memory.page(place)?.store8(place % PAGE, value(x, y));
       }
     const reader = new SurfaceReader({ base: BASE, stride, tiling }, memory);
     for (const [first, length] of [
@@ -191,8 +191,8 @@ t.test('the cursor', async (t) => {
 t.test('the cursor lies on the sprite, the sprite on the primary plane', async (t) => {
   const memory = memoryOf(0x00_00ff, [SPRITE, 4], [CURSOR, 4]);
   for (let page = 0; page < 4; page++) {
-    memory.page(SPRITE + page * PAGE)?.u32.fill(0x00ff00);
-    memory.page(CURSOR + page * PAGE)?.u32.fill(0xffff_0000);
+    memory.page(SPRITE + page * PAGE)?.fill32(0, PAGE, 0x00ff00);
+    memory.page(CURSOR + page * PAGE)?.fill32(0, PAGE, 0xffff_0000);
   }
   const picture = composePicture(
     store({

@@ -1,5 +1,6 @@
 /** Execlist submission: status entries to the letter, the two slots, refusals, failures, the budget. */
 import t from 'tap';
+import { PageView } from '../../src/core/gvt/gpu-page.js';
 import { INLINE_BUDGET } from '../../src/core/gvt/submission/submission.js';
 import { Status } from '../../src/core/gvt-ops.js';
 import {
@@ -39,22 +40,31 @@ function endless(r: Rig, id: number): { readonly descriptor: [number, number]; e
 }
 
 /** A status page whose stores are traced, each with its width and its place. */
-function spyOnStatusPage(r: Rig, engine: number): void {
-  const bytes = new Uint8Array(PAGE);
-  const spy = <T extends Uint8Array | Uint32Array | BigUint64Array>(view: T, name: string): T =>
-    new Proxy(view, {
-      set(target, key, value) {
-        r.trace.push(`${name}[0x${(Number(key) * view.BYTES_PER_ELEMENT).toString(16)}] = 0x${value.toString(16)}`);
-        return Reflect.set(target, key, value);
-      },
-      get: (target, key) => Reflect.get(target, key) as unknown,
-    });
-  r.memory.putViews(STATUS_PAGES + engine * PAGE, {
-    bytes: spy(bytes, 'u8'),
-    u32: spy(new Uint32Array(bytes.buffer), 'u32'),
-    u64: spy(new BigUint64Array(bytes.buffer), 'u64'),
-  });
+class SpiedPage extends PageView {
+  readonly #trace: string[];
+
+  constructor(trace: string[]) {
+    super(new Uint8Array(PAGE));
+    this.#trace = trace;
+  }
+
+  override store8(offset: number, value: number): void {
+    this.#trace.push(`u8[0x${offset.toString(16)}] = 0x${value.toString(16)}`);
+    super.store8(offset, value);
+  }
+
+  override store32(offset: number, value: number): void {
+    this.#trace.push(`u32[0x${offset.toString(16)}] = 0x${value.toString(16)}`);
+    super.store32(offset, value);
+  }
+
+  override store64(offset: number, low: number, high: number): void {
+    this.#trace.push(`u64[0x${offset.toString(16)}] = 0x${((BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)).toString(16)}`);
+    super.store64(offset, low, high);
+  }
 }
+
+const spyOnStatusPage = (r: Rig, engine: number): void => r.memory.putPage(STATUS_PAGES + engine * PAGE, new SpiedPage(r.trace));
 
 t.test('a submission: entry, index and interrupt for the start, then for the end', async (t) => {
   const r = rig();

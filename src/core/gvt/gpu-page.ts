@@ -1,10 +1,13 @@
-/** Views of one page of memory that the GPU reaches by DMA address. */
+/** Pages of memory that the GPU reaches by DMA address. */
 import { type DmaAddress, PAGE_SIZE } from '../addresses.js';
 import type { DmaSpace } from '../mpt.js';
 import type { GpuPage } from './roles.js';
 
-/** A page of which few are read as anything but bytes: the other views are made when they are asked for. */
-class PageView implements GpuPage {
+const words = new Uint32Array(2);
+const qword = new BigUint64Array(words.buffer);
+
+/** A page over bytes. Of few pages more than the bytes is used: the other views are made when they are asked for. */
+export class PageView implements GpuPage {
   readonly bytes: Uint8Array;
   #u32: Uint32Array | undefined;
   #u64: BigUint64Array | undefined;
@@ -18,14 +21,40 @@ class PageView implements GpuPage {
     return this.#u32;
   }
 
-  get u64(): BigUint64Array {
+  store8(offset: number, value: number): void {
+    this.bytes[offset] = value;
+  }
+
+  store32(offset: number, value: number): void {
+    this.u32[offset >>> 2] = value;
+  }
+
+  /** The halves meet in a buffer: shifting them together would make two bigints a store. */
+  store64(offset: number, low: number, high: number): void {
     this.#u64 ??= new BigUint64Array(this.bytes.buffer, this.bytes.byteOffset, PAGE_SIZE / 8);
-    return this.#u64;
+    words[0] = low;
+    words[1] = high;
+    this.#u64[offset >>> 3] = qword[0] as bigint;
+  }
+
+  fill32(offset: number, end: number, value: number): void {
+    this.u32.fill(value, offset >>> 2, end >>> 2);
+  }
+
+  store(offset: number, source: Uint8Array, from: number, to: number): void {
+    this.bytes.set(source.subarray(from, to), offset);
   }
 }
 
+/** A DMA space that makes its pages itself, as a recording does. */
+export interface PagedDmaSpace extends DmaSpace {
+  /** @throws MptError NOT_MAPPED, VM_GONE */
+  page?(address: DmaAddress): GpuPage;
+}
+
 /** @throws MptError NOT_MAPPED, VM_GONE */
-export const viewPage = (dma: DmaSpace, address: DmaAddress): GpuPage => new PageView(dma.view(address, PAGE_SIZE));
+export const viewPage = (dma: PagedDmaSpace, address: DmaAddress): GpuPage =>
+  dma.page === undefined ? new PageView(dma.view(address, PAGE_SIZE)) : dma.page(address);
 
 /** Where writes to read-only pages go. */
 export const SINK: GpuPage = new PageView(new Uint8Array(PAGE_SIZE));

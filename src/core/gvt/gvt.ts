@@ -8,8 +8,9 @@ import type { DeviceMemories } from '../device-memory.js';
 import { MptError } from '../errors.js';
 import { type GvtOps, Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
-import type { MptVgpuOps } from '../mpt.js';
+import type { HostPages, MptHostOps, MptVgpuOps } from '../mpt.js';
 import type { MptBackend } from '../mpt-backend.js';
+import type { VfioDevice } from '../vfio/device.js';
 import { checkGpuSize, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-info.js';
 import type { Display } from './display/display.js';
 import { checkedEdid } from './display/edid.js';
@@ -53,8 +54,17 @@ export interface GvtEvents {
 
 const monotonic = (): number => performance.now() * 1e6;
 
+/** What the device model asks of its host: the host half of the table, and what a backend has besides. */
+export interface GvtHost extends MptHostOps {
+  readonly name: string;
+  readonly capabilities: MptBackend['capabilities'];
+  readonly state: MptBackend['state'];
+  allocateHostPages(count: number): HostPages;
+  presentVgpu(handle: MptVgpuOps, view: () => VfioDevice): void;
+}
+
 export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
-  readonly backend: MptBackend;
+  readonly backend: GvtHost;
   readonly gpu: GpuSize;
   readonly #options: GvtOptions;
   readonly #pool: ResourcePool;
@@ -70,7 +80,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   #destroyed = false;
 
   /** Binds the backend. @throws MptError INVALID_ARGUMENT for an impossible GPU; what hostInit throws */
-  constructor(backend: MptBackend, options: GvtOptions = {}) {
+  constructor(backend: GvtHost, options: GvtOptions = {}) {
     super();
     const { aperture = DEFAULT_GPU.aperture, ggtt = DEFAULT_GPU.ggtt, fences = DEFAULT_GPU.fences } = options;
     this.gpu = checkGpuSize({ aperture, ggtt, fences });

@@ -133,12 +133,12 @@ export class Mmio {
     const page = this.#ggtt.page(address);
     if (page === undefined) return Status.OK;
     if (size >= 4) {
-      page.u32[at >>> 2] = value[0] as number;
-      if (size === 8) page.u32[(at >>> 2) + 1] = value[1] as number;
+      page.store32(at, value[0] as number);
+      if (size === 8) page.store32(at + 4, value[1] as number);
       return Status.OK;
     }
-    page.bytes[at] = value[0] as number;
-    if (size === 2) page.bytes[at + 1] = (value[0] as number) >>> 8;
+    page.store8(at, value[0] as number);
+    if (size === 2) page.store8(at + 1, (value[0] as number) >>> 8);
     return Status.OK;
   }
 
@@ -153,7 +153,7 @@ export class Mmio {
   #writeApertureBytes(address: number, value: AccessValue, size: number): Status {
     for (let i = 0; i < size; i++) {
       const page = this.#ggtt.page(address + i);
-      if (page !== undefined) page.bytes[(address + i) % PAGE_SIZE] = (value[i >>> 2] as number) >>> ((i & 3) * 8);
+      page?.store8((address + i) % PAGE_SIZE, (value[i >>> 2] as number) >>> ((i & 3) * 8));
     }
     return Status.OK;
   }

@@ -68,11 +68,26 @@ export interface RegisterPort {
   readFromCommand(offset: number): number;
 }
 
-/** One 4 KiB page of GPU-visible memory. `u32` shares the bytes: an index into it is one aligned store. */
+/** An array to load from; what changes it is taken away. */
+export type Loads<T extends Uint8Array | Uint32Array> = Readonly<Omit<T, 'set' | 'fill' | 'copyWithin' | 'reverse' | 'sort'>>;
+
+/**
+ * One 4 KiB page of GPU-visible memory. Loads go through the arrays, which are not kept: a recording may look at the page anew each
+ * time that one is asked for. Stores go through the methods; each is one aligned store where it says so. Offsets are bytes inside the page.
+ */
 export interface GpuPage {
-  readonly bytes: Uint8Array;
-  readonly u32: Uint32Array;
-  readonly u64: BigUint64Array;
+  /** Empty once the memory went with its VM. */
+  readonly bytes: Loads<Uint8Array>;
+  readonly u32: Loads<Uint32Array>;
+  store8(offset: number, value: number): void;
+  /** One store; `offset` is a multiple of 4. */
+  store32(offset: number, value: number): void;
+  /** One store of two dwords, so that no reader sees one without the other; `offset` is a multiple of 8. */
+  store64(offset: number, low: number, high: number): void;
+  /** The dword again and again in [offset, end), multiples of 4. */
+  fill32(offset: number, end: number, value: number): void;
+  /** Bytes [from, to) of the source, which lie inside the page from `offset` on. */
+  store(offset: number, source: Uint8Array, from: number, to: number): void;
 }
 
 /**

@@ -186,8 +186,9 @@ export class GvtVfioView implements VfioDevice {
     const { display, type } = vgpu;
     const onLink = (up: boolean, edid: Uint8Array): Errno => {
       if (up && (edid.length !== EDID_BLOCK || edidFault(edid) !== undefined)) return Errno.EINVAL;
-      if (up && !sameBytes(edid, display.edid)) display.setMonitor(edid.slice());
-      display.hotplug(up);
+      if (this.#vgpu === undefined) return Errno.ENODEV;
+      if (up && !sameBytes(edid, display.edid)) this.#gvt.setEdid(vgpu, edid.slice());
+      this.#gvt.emulateHotplug(vgpu, up);
       return Errno.OK;
     };
     const region: VfioRegion = {

@@ -11,6 +11,9 @@ import { buildOpRegion, OPREGION_SIZE } from './opregion.js';
 
 const PAGES = OPREGION_SIZE / PAGE_SIZE;
 
+/** Where the pages come from. */
+export type PageHost = Pick<MptBackend, 'capabilities' | 'allocateHostPages'>;
+
 export class OpRegionPages {
   readonly #pages: HostPages;
   readonly #handle: MptVgpuOps;
@@ -19,7 +22,7 @@ export class OpRegionPages {
   #gfn: Gfn | undefined;
 
   /** @returns undefined where the backend has no set_opregion. @throws what allocation and set_opregion throw; nothing is kept then */
-  static offer(backend: MptBackend, handle: MptVgpuOps): OpRegionPages | undefined {
+  static offer(backend: PageHost, handle: MptVgpuOps): OpRegionPages | undefined {
     const { setOpregion, hostPages, mapGfnToMfn } = backend.capabilities;
     if (!setOpregion || !hostPages) return undefined;
     const pages = backend.allocateHostPages(PAGES);

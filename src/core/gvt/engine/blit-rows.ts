@@ -50,7 +50,7 @@ function fillRow(job: BlitJob, memory: GpuMemory, row: number): boolean {
     if (page === undefined) return false;
     const offset = (at + done) % PAGE_SIZE;
     const n = Math.min(rowBytes - done, PAGE_SIZE - offset);
-    page.u32.fill(pattern, offset >> 2, (offset + n) >> 2);
+    page.fill32(offset, offset + n, pattern);
     done += n;
   }
   return true;
@@ -103,7 +103,7 @@ function writeRow(memory: GpuMemory, surface: Surface, row: number, length: numb
     if (page === undefined) return false;
     const offset = at % PAGE_SIZE;
     const n = Math.min(length - done, PAGE_SIZE - offset, spanAt(surface, done));
-    page.bytes.set(target.subarray(done, done + n), offset);
+    page.store(offset, target, done, done + n);
     done += n;
   }
   return true;

@@ -5,7 +5,6 @@ import type { EngineId, GvtEvent } from '../roles.js';
 import { badLength, type Execute, type Flow, fault, gpuAddress, USE_GGTT, unmapped, withDword } from './command.js';
 import { ENGINE_REGISTER, PDP_REGISTERS } from './engine-registers.js';
 import { inStatusPage, postSync } from './post-sync.js';
-import { storeQword } from './qword.js';
 import type { CommandStreamer } from './streamer.js';
 
 /** Commands name registers by bits 22:2 of their offset. */
@@ -32,9 +31,9 @@ function store(streamer: CommandStreamer, ggtt: boolean, address: number, low: n
   if (streamer.drops(ggtt)) return undefined;
   const page = streamer.pageToWrite(ggtt, address);
   if (page === undefined) return unmapped(ggtt, address);
-  if (high === undefined) page.u32[(address % PAGE_SIZE) >> 2] = low;
+  if (high === undefined) page.store32((address % PAGE_SIZE) & ~3, low);
   else if (address % 8 !== 0) return fault('a qword is not aligned');
-  else storeQword(page, address, low, high);
+  else page.store64(address % PAGE_SIZE, low, high);
   return undefined;
 }
 

@@ -2,7 +2,6 @@
 import { PAGE_SIZE } from '../../addresses.js';
 import { type Flow, fault, unmapped } from './command.js';
 import { ENGINE_REGISTER } from './engine-registers.js';
-import { storeQword } from './qword.js';
 import type { CommandStreamer } from './streamer.js';
 
 /** Operation codes. */
@@ -40,17 +39,18 @@ export function postSync(streamer: CommandStreamer, write: PostSync): Flow | und
   const page = streamer.pageToWrite(ggtt, address);
   if (page === undefined) return unmapped(ggtt, address);
   if (operation === WRITE_IMMEDIATE && write.high === undefined) {
-    page.u32[(address % PAGE_SIZE) >> 2] = write.low;
+    page.store32((address % PAGE_SIZE) & ~3, write.low);
     return undefined;
   }
   if (address % 8 !== 0) return fault('a qword is not aligned');
-  if (operation === WRITE_IMMEDIATE) storeQword(page, address, write.low, write.high as number);
+  const offset = address % PAGE_SIZE;
+  if (operation === WRITE_IMMEDIATE) page.store64(offset, write.low, write.high as number);
   // Nothing is rasterised, so no depth was counted.
-  else if (operation === WRITE_DEPTH_COUNT) storeQword(page, address, 0, 0);
+  else if (operation === WRITE_DEPTH_COUNT) page.store64(offset, 0, 0);
   else {
     const { commands } = streamer.parts;
     const at = streamer.engine.base + ENGINE_REGISTER.TIMESTAMP;
-    storeQword(page, address, commands.readFromCommand(at), commands.readFromCommand(at + 4));
+    page.store64(offset, commands.readFromCommand(at), commands.readFromCommand(at + 4));
   }
   return undefined;
 }

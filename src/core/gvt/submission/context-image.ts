@@ -93,8 +93,8 @@ const RESTORE_INHIBIT = 1;
 export function finishContext(memory: GpuMemory, lrca: number, head: number, ticks: number): boolean {
   const page = memory.page(lrca + PAGE_SIZE);
   if (page === undefined) return false;
-  page.u32[CONTEXT_CONTROL >> 2] = (page.u32[CONTEXT_CONTROL >> 2] as number) & ~RESTORE_INHIBIT;
-  page.u32[TIMESTAMP >> 2] = ticks;
-  page.u32[HEAD >> 2] = head;
+  page.store32(CONTEXT_CONTROL, (page.u32[CONTEXT_CONTROL >> 2] as number) & ~RESTORE_INHIBIT);
+  page.store32(TIMESTAMP, ticks);
+  page.store32(HEAD, head);
   return true;
 }

@@ -3,7 +3,6 @@
  * (facts: gvt.md 4.12, i915.md rules 2 and 10). In the page an entry is one 8-byte store and the index one 4-byte store
  * after it: a guest that polls the index never sees a half-written entry.
  */
-import { storeQword } from '../engine/qword.js';
 import type { GpuMemory } from '../roles.js';
 
 export const CSB_SLOTS = 6;
@@ -64,7 +63,7 @@ export class ContextStatusBuffer {
     this.#entries[this.#write * 2 + 1] = contextId;
     const page = this.#memory.page(statusPage);
     if (page === undefined) return;
-    storeQword(page, PAGE_ENTRIES + this.#write * 8, status, contextId);
-    page.u32[PAGE_INDEX >> 2] = this.#write;
+    page.store64(PAGE_ENTRIES + this.#write * 8, status, contextId);
+    page.store32(PAGE_INDEX, this.#write);
   }
 }
