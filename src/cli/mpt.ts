@@ -35,6 +35,17 @@ const mebibytes = (text: string): number => {
   return Number(text);
 };
 
+const count = (text: string): number => {
+  if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError('it must be a whole number');
+  return Number(text);
+};
+
+const resolution = (text: string): { width: number; height: number } => {
+  const match = /^(\d{1,5})x(\d{1,5})$/.exec(text);
+  if (match === null) throw new InvalidArgumentError('it must be WIDTHxHEIGHT in pixels, as 1920x1080');
+  return { width: Number(match[1]), height: Number(match[2]) };
+};
+
 const port = (text: string): number => {
   if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new InvalidArgumentError('it must be a port, 0 to 65535');
   return Number(text);
@@ -117,10 +128,18 @@ program
   .addOption(new Option('--device <kind>', 'device').choices(SERVED_DEVICES).makeOptionMandatory())
   .option('--type <name>', 'type of the device (default: gvt GVTg_V4_8, mbochs medium, mdpy xga)')
   .requiredOption('--socket <path>', 'socket to make; removed at the end')
+  .addOption(new Option('--aperture <mib>', 'gvt: MiB of aperture (default: as the type, like the next four)').argParser(mebibytes))
+  .addOption(new Option('--hidden <mib>', 'gvt: MiB of hidden memory').argParser(mebibytes))
+  .addOption(new Option('--fences <n>', 'gvt: fence registers').argParser(count))
+  .addOption(new Option('--weight <n>', 'gvt: share of engine time relative to other vGPUs').argParser(count))
+  .addOption(new Option('--resolution <wxh>', 'gvt: native resolution of the monitor').argParser(resolution))
   .option('--no-display', 'gvt: fuse the display off, so that the guest driver only renders (default: a monitor of the type)')
   .option('--trust-client', 'use guest memory by mapping it even when its file can be shortened, which would end the server')
   .option('--json', 'print one JSON document a line: ready, connected, disconnected, complaint')
-  .addHelpText('after', '\nExample:\n  mpt serve --device mbochs --type medium --socket /run/mbochs.sock')
+  .addHelpText(
+    'after',
+    '\nExample:\n  mpt serve --device mbochs --type medium --socket /run/mbochs.sock\n  mpt serve --device gvt --aperture 96 --resolution 1280x800 --socket /run/gvt.sock',
+  )
   .action((options: ServeOptions) => act(options.json === true, () => serveCommand(options)));
 
 program

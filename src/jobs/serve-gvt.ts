@@ -15,7 +15,7 @@ const SHORT_SLICE_COMMANDS = 1024;
 const QUIET_WAIT_MS = 15;
 
 export function openGvt(
-  { socket, type = DEFAULT_TYPE, trustClient, display = true }: ServeInput,
+  { socket, type = DEFAULT_TYPE, resources = {}, trustClient, display = true }: ServeInput,
   hooks: ServeHooks,
   stopFlag: SharedArrayBuffer,
 ): Served {
@@ -24,7 +24,7 @@ export function openGvt(
     backend.stopFlag = stopFlag;
     const machine = backend.serve(socket, hooks);
     const gvt = new Gvt(backend, { memories: deviceMemories, onGuestError: (_vgpu, what) => hooks.onComplaint(`the guest: ${what}`) });
-    const vgpu = gvt.createVgpu({ type, vmId: machine.vmId, display });
+    const vgpu = gvt.createVgpu({ type, resources, vmId: machine.vmId, display });
     const device = gvt.view(vgpu);
     gvt.activate(vgpu);
     let lastSlice = performance.now();

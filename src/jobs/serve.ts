@@ -1,6 +1,7 @@
 /** A device on a vfio-user socket, on the device thread, until it is stopped. */
 import { MptError } from '../core/errors.js';
 import { checkedEdid } from '../core/gvt/display/edid.js';
+import type { ExplicitResources } from '../core/gvt/explicit-resources.js';
 import { findSampleType, Samples } from '../core/samples/index.js';
 import type { Picture, PixelMemory, VfioDevice } from '../core/vfio/device.js';
 import { changeMonitor, type MonitorChange } from '../core/vfio/edid-user.js';
@@ -15,6 +16,8 @@ export interface ServeInput {
   readonly device: ServedDeviceName;
   /** Type name; each device has a default. */
   readonly type?: string;
+  /** Of `gvt`: what differs from the type. */
+  readonly resources?: ExplicitResources;
   readonly socket: string;
   /** Map guest memory even when its file can be shortened, which would end this process. */
   readonly trustClient: boolean;

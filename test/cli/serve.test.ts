@@ -97,6 +97,13 @@ t.test('wrong usage', async (t) => {
       /^mpt: BAD_TYPE: .*types: mdpy-vga, mdpy-xga, mdpy-hd/,
     ],
     ['no such vGPU type', ['--device', 'gvt', '--type', 'GVTg_V4_9', '--socket', path], /^mpt: BAD_TYPE: .*did you mean GVTg_V4_8\?/],
+    [
+      'too little aperture',
+      ['--device', 'gvt', '--aperture', '8', '--socket', path],
+      /^mpt: INVALID_ARGUMENT: .*aperture of 8 MiB.*take 16 MiB to 384 MiB/,
+    ],
+    ['resources of a display device', ['--device', 'mdpy', '--weight', '2', '--socket', path], /^mpt: INVALID_ARGUMENT: .*--weight is for/],
+    ['no resolution', ['--device', 'gvt', '--resolution', '1280', '--socket', path], /must be WIDTHxHEIGHT/],
     ['a path that is too long', ['--device', 'mdpy', '--socket', long], /^mpt: IO: .*bytes.*choose a shorter path/],
     [
       'a path that leaves no room for the display',
@@ -118,6 +125,21 @@ t.test('wrong usage', async (t) => {
   t.ok(existsSync(file), 'what is no socket stays');
   const json = mpt('serve', '--device', 'mbochs', '--type', 'smal', '--socket', path, '--json');
   t.same([json.code, JSON.parse(json.stdout).error.code], [2, 'BAD_TYPE']);
+});
+
+t.test('a vGPU with resources of its own', async (t) => {
+  const path = newPath();
+  const sizes = ['--aperture', '96', '--hidden', '200', '--fences', '3', '--weight', '9', '--resolution', '1280x800'];
+  const serving = new Serving('--device', 'gvt', ...sizes, '--socket', path);
+  await serving.until(/Ctrl-C/);
+  const client = new VfioUserClient(connectTransport(path));
+  client.version();
+  client.write(7, 0x10, Uint8Array.of(0, 0, 0, 0xe0));
+  client.write(7, 4, Uint8Array.of(2, 0));
+  const u32 = (offset: number): number => Buffer.from(client.read(0, offset, 4)).readUInt32LE();
+  t.strictSame([u32(0x7_8044), u32(0x7_804c), u32(0x7_8050)], [96 << 20, 200 << 20, 3], 'PVINFO');
+  client.close();
+  t.equal((await serving.stop('SIGINT')).code, 0);
 });
 
 t.test('without permission', async (t) => {

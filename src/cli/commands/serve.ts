@@ -1,6 +1,8 @@
 /** `mpt serve`: a device on a vfio-user socket for QEMU, until a signal. */
 import { resolve } from 'node:path';
 import { MptError } from '../../core/errors.js';
+import { MIB } from '../../core/gvt/device-info.js';
+import type { ExplicitResources } from '../../core/gvt/explicit-resources.js';
 import { DeviceThread } from '../../device-thread/device-thread.js';
 import type {
   MonitorReply,
@@ -21,6 +23,12 @@ export interface ServeOptions {
   device: ServedDeviceName;
   type?: string;
   socket: string;
+  /** Of `gvt`: MiB. */
+  aperture?: number;
+  hidden?: number;
+  fences?: number;
+  weight?: number;
+  resolution?: { width: number; height: number };
   trustClient?: boolean;
   /** Commander's `--no-display` makes it false. */
   display?: boolean;
@@ -49,6 +57,7 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     device: options.device,
     ...(options.type === undefined ? {} : { type: options.type }),
     socket,
+    resources: resourcesOf(options),
     trustClient: options.trustClient === true,
     display: options.display !== false,
   };
@@ -101,6 +110,20 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
   if (failure !== undefined) throw failure;
   if (!json) print('stopped');
   return EXIT.OK;
+}
+
+/** @throws MptError INVALID_ARGUMENT: the display devices have types only */
+function resourcesOf({ device, aperture, hidden, fences, weight, resolution }: ServeOptions): ExplicitResources {
+  const resources = {
+    ...(aperture === undefined ? {} : { aperture: aperture * MIB }),
+    ...(hidden === undefined ? {} : { hidden: hidden * MIB }),
+    ...(fences === undefined ? {} : { fences }),
+    ...(weight === undefined ? {} : { weight }),
+    ...(resolution === undefined ? {} : { resolution }),
+  };
+  const [given] = Object.keys(resources);
+  if (device === 'gvt' || given === undefined) return resources;
+  throw new MptError('INVALID_ARGUMENT', `--${given} is for --device gvt; ${device} has types only`, { op: 'serve', hint: 'set --type' });
 }
 
 function tell(notice: ServeNotice, socket: string): void {

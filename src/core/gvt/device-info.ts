@@ -49,9 +49,15 @@ export interface GpuSize {
   readonly ggtt: number;
   /** Fence registers, 4..32. */
   readonly fences: number;
+  /** Generation, which names the types: 8 (default) has GVTg_V4_n, 9 has GVTg_V5_n. */
+  readonly generation?: Generation;
 }
 
-export const DEFAULT_GPU: GpuSize = { aperture: 512 * MIB, ggtt: 4 * GIB, fences: MAX_FENCES };
+/** Generations of GPUs whose division is known. A vGPU's registers are those of generation 8. */
+export const GENERATIONS = [8, 9] as const;
+export type Generation = (typeof GENERATIONS)[number];
+
+export const DEFAULT_GPU = { aperture: 512 * MIB, ggtt: 4 * GIB, fences: MAX_FENCES, generation: 8 } as const satisfies GpuSize;
 
 /** GMCH control bits 7:6 by GGTT size (facts: gvt.md 8.3): 2, 4 or 8 MiB of entries. */
 export const GMCH_GGTT_SIZE: ReadonlyMap<number, number> = new Map([
@@ -61,8 +67,8 @@ export const GMCH_GGTT_SIZE: ReadonlyMap<number, number> = new Map([
 ]);
 
 /** @throws MptError INVALID_ARGUMENT when such a GPU cannot be presented */
-export function checkGpuSize(gpu: GpuSize): GpuSize {
-  const { aperture, ggtt, fences } = gpu;
+export function checkGpuSize(gpu: GpuSize): Required<GpuSize> {
+  const { aperture, ggtt, fences, generation = DEFAULT_GPU.generation } = gpu;
   const refuse = (what: string, size: number, limit: number): MptError =>
     new MptError('INVALID_ARGUMENT', what, { op: 'create_gpu', size, limit });
   if (!Number.isInteger(aperture) || aperture < HOST_RESERVE.aperture || aperture > GIB || !Number.isInteger(Math.log2(aperture)))
@@ -70,7 +76,8 @@ export function checkGpuSize(gpu: GpuSize): GpuSize {
   if (!GMCH_GGTT_SIZE.has(ggtt) || ggtt <= aperture) throw refuse('the GGTT is not 1, 2 or 4 GiB and above the aperture', ggtt, 4 * GIB);
   if (!Number.isInteger(fences) || fences < HOST_RESERVE.fences || fences > MAX_FENCES)
     throw refuse('the number of fences is not in 4..32', fences, MAX_FENCES);
-  return { aperture, ggtt, fences };
+  if (!GENERATIONS.includes(generation)) throw refuse('the generation is not 8 or 9', generation, 9);
+  return { aperture, ggtt, fences, generation };
 }
 
 /** GGTT entries of the GPU. */

@@ -15,9 +15,10 @@ import { checkGpuSize, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-i
 import type { Display } from './display/display.js';
 import { checkedEdid } from './display/edid.js';
 import { OpRegionPages } from './display/opregion-pages.js';
-import { ResourcePool } from './resources.js';
+import { type ExplicitResources, typeOfShare, vgpuType } from './explicit-resources.js';
+import { ResourcePool, type VgpuResources } from './resources.js';
 import type { FailsafeReason } from './roles.js';
-import { findType, typesOf, type VgpuType } from './types.js';
+import { typesOf, type VgpuType } from './types.js';
 import { GvtVfioView } from './vfio-view.js';
 import { Vgpu } from './vgpu.js';
 
@@ -33,6 +34,13 @@ export interface GvtOptions extends Partial<GpuSize> {
 export interface VgpuSpec {
   /** Name in the type table, as `GVTg_V4_8`. */
   readonly type: string;
+  /** What differs from the type. */
+  readonly resources?: ExplicitResources;
+  /**
+   * What the vGPU has of the GPU, when a `ResourcePool` elsewhere divides it among several device models. Its sizes hold, not the
+   * type's, and that pool is where it goes back to.
+   */
+  readonly share?: VgpuResources;
   readonly vmId: VmId;
   /** PCI function in the guest; default 00:02.0, where drivers expect it. */
   readonly bdf?: Bdf;
@@ -65,7 +73,7 @@ export interface GvtHost extends MptHostOps {
 
 export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   readonly backend: GvtHost;
-  readonly gpu: GpuSize;
+  readonly gpu: Required<GpuSize>;
   readonly #options: GvtOptions;
   readonly #pool: ResourcePool;
   /** By id; index 0 stays empty. */
@@ -79,11 +87,16 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   #lastDefect: unknown;
   #destroyed = false;
 
-  /** Binds the backend. @throws MptError INVALID_ARGUMENT for an impossible GPU; what hostInit throws */
+  /** Binds the backend. @throws MptError INVALID_ARGUMENT for an impossible GPU, UNSUPPORTED for generation 9; what hostInit throws */
   constructor(backend: GvtHost, options: GvtOptions = {}) {
     super();
-    const { aperture = DEFAULT_GPU.aperture, ggtt = DEFAULT_GPU.ggtt, fences = DEFAULT_GPU.fences } = options;
-    this.gpu = checkGpuSize({ aperture, ggtt, fences });
+    const { aperture, ggtt, fences, generation } = { ...DEFAULT_GPU, ...options };
+    this.gpu = checkGpuSize({ aperture, ggtt, fences, generation });
+    if (this.gpu.generation !== DEFAULT_GPU.generation)
+      throw new MptError('UNSUPPORTED', `the device model has no registers of generation ${generation}`, {
+        op: 'create_gpu',
+        hint: `take generation ${DEFAULT_GPU.generation}`,
+      });
     this.#pool = new ResourcePool(this.gpu);
     this.#options = options;
     this.backend = backend;
@@ -113,19 +126,20 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     return this.#byId[id];
   }
 
-  /** How many more vGPUs of the type the remaining resources allow. @throws MptError BAD_TYPE */
-  availableInstances(type: string): number {
-    return this.#pool.available(findType(type, this.gpu));
+  /** How many more vGPUs of the type, or with these resources, can be created. @throws MptError BAD_TYPE, INVALID_ARGUMENT */
+  availableInstances(type: string, resources: ExplicitResources = {}): number {
+    return this.#pool.available(vgpuType(type, resources, this.gpu));
   }
 
   /**
    * Creates a vGPU and attaches it to its VM, inactive.
-   * @throws MptError BAD_TYPE, NO_SPACE, and what attach_vgpu throws; nothing is kept then
+   * @throws MptError BAD_TYPE, INVALID_ARGUMENT, NO_SPACE, OVERLAP for a share, and what attach_vgpu throws; nothing is kept then
    */
-  createVgpu({ type: typeName, vmId, bdf = DEFAULT_BDF, display = true }: VgpuSpec): Vgpu {
+  createVgpu({ type: typeName, resources: explicit = {}, share, vmId, bdf = DEFAULT_BDF, display = true }: VgpuSpec): Vgpu {
     if (this.#destroyed) throw new MptError('CLOSED', 'the device model was destroyed', { op: 'create_vgpu' });
-    const type = findType(typeName, this.gpu);
-    const resources = this.#pool.take(type);
+    const asked = vgpuType(typeName, explicit, this.gpu);
+    const resources = share === undefined ? this.#pool.take(asked) : this.#pool.claim(share);
+    const type = share === undefined ? asked : typeOfShare(asked, share);
     const { id } = resources;
     let handle: MptVgpuOps | undefined;
     let opregion: OpRegionPages | undefined;

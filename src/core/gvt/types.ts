@@ -1,10 +1,10 @@
 /**
  * vGPU types: how one GPU is divided (facts: gvt.md 4.2). `GVTg_V4_n` stands for a share of about one n-th; V4 is
- * generation 8.
+ * generation 8, V5 generation 9, and their shares are the same.
  */
-import { MptError } from '../errors.js';
+import { MptError, type MptErrorDetails } from '../errors.js';
 import { nearestName } from '../nearest-name.js';
-import { type GpuSize, HOST_RESERVE, MIB } from './device-info.js';
+import { DEFAULT_GPU, GENERATIONS, type Generation, type GpuSize, HOST_RESERVE, MIB } from './device-info.js';
 
 export interface VgpuType {
   readonly name: string;
@@ -18,49 +18,46 @@ export interface VgpuType {
   readonly resolution: { readonly width: number; readonly height: number };
 }
 
-const row = (share: number, apertureMiB: number, hiddenMiB: number, width: number, height: number): VgpuType => ({
-  name: `GVTg_V4_${share}`,
-  aperture: apertureMiB * MIB,
-  hidden: hiddenMiB * MIB,
-  fences: 4,
-  weight: 16 / share,
-  resolution: { width, height },
-});
+const SHARES = [
+  { share: 8, aperture: 64 * MIB, hidden: 384 * MIB, resolution: { width: 1024, height: 768 } },
+  { share: 4, aperture: 128 * MIB, hidden: 512 * MIB, resolution: { width: 1920, height: 1200 } },
+  { share: 2, aperture: 256 * MIB, hidden: 1024 * MIB, resolution: { width: 1920, height: 1200 } },
+  { share: 1, aperture: 512 * MIB, hidden: 2048 * MIB, resolution: { width: 1920, height: 1200 } },
+] as const;
+const PREFIX: Readonly<Record<Generation, string>> = { 8: 'GVTg_V4_', 9: 'GVTg_V5_' };
+const FENCES = 4;
+const WHOLE_WEIGHT = 16;
 
-/** All types, smallest first. */
-export const VGPU_TYPES: readonly VgpuType[] = [
-  row(8, 64, 384, 1024, 768),
-  row(4, 128, 512, 1920, 1200),
-  row(2, 256, 1024, 1920, 1200),
-  row(1, 512, 2048, 1920, 1200),
-];
+const tableOf = (generation: Generation): readonly VgpuType[] =>
+  SHARES.map(({ share, ...rest }) => ({ ...rest, name: `${PREFIX[generation]}${share}`, fences: FENCES, weight: WHOLE_WEIGHT / share }));
+
+/** All types of each generation, smallest first. */
+export const VGPU_TYPES: Readonly<Record<Generation, readonly VgpuType[]>> = { 8: tableOf(8), 9: tableOf(9) };
 
 /** The types that fit an otherwise empty GPU: the table ends at the first one whose aperture does not. */
 export function typesOf(gpu: GpuSize): readonly VgpuType[] {
-  const end = VGPU_TYPES.findIndex((type) => type.aperture > gpu.aperture - HOST_RESERVE.aperture);
-  return end < 0 ? VGPU_TYPES : VGPU_TYPES.slice(0, end);
+  const types = VGPU_TYPES[gpu.generation ?? DEFAULT_GPU.generation];
+  const end = types.findIndex((type) => type.aperture > gpu.aperture - HOST_RESERVE.aperture);
+  return end < 0 ? types : types.slice(0, end);
 }
 
-/** @throws MptError BAD_TYPE when the name is unknown or the type does not fit this GPU */
+/** @throws MptError BAD_TYPE when the name is unknown, of another generation, or the type does not fit this GPU */
 export function findType(name: string, gpu: GpuSize): VgpuType {
-  const type = VGPU_TYPES.find((candidate) => candidate.name === name);
-  const names = typesOf(gpu).map((candidate) => candidate.name);
+  const names = typesOf(gpu).map((type) => type.name);
   const known = names.length > 0 ? `types of this GPU: ${names.join(', ')}` : 'this GPU has room for no type';
-  if (type === undefined) {
+  const refuse = (what: string, details: MptErrorDetails): MptError =>
+    new MptError('BAD_TYPE', what, { op: 'create_vgpu', hint: known, ...details });
+  const { generation = DEFAULT_GPU.generation } = gpu;
+  const of = GENERATIONS.find((candidate) => VGPU_TYPES[candidate].some((type) => type.name === name));
+  if (of === undefined) {
     const near = nearestName(name, names);
-    throw new MptError('BAD_TYPE', `no vGPU type is named '${name}'`, {
-      op: 'create_vgpu',
-      hint: near === undefined ? known : `did you mean ${near}? ${known}`,
-    });
+    throw refuse(`no vGPU type is named '${name}'`, near === undefined ? {} : { hint: `did you mean ${near}? ${known}` });
   }
-  if (!names.includes(name))
-    throw new MptError('BAD_TYPE', `the type ${name} needs more aperture than the GPU can give`, {
-      op: 'create_vgpu',
-      size: type.aperture,
-      limit: gpu.aperture - HOST_RESERVE.aperture,
-      hint: known,
-    });
-  return type;
+  if (of !== generation) throw refuse(`the type ${name} is of generation ${of}, this GPU is of generation ${generation}`, {});
+  const type = VGPU_TYPES[of].find((candidate) => candidate.name === name) as VgpuType;
+  if (names.includes(name)) return type;
+  const limit = gpu.aperture - HOST_RESERVE.aperture;
+  throw refuse(`the type ${name} needs more aperture than the GPU can give`, { size: type.aperture, limit });
 }
 
 /** The five lines of a type's description, as the mdev attribute gives them. */
