@@ -8,6 +8,7 @@ export {
   type SelectOptions,
   selectBackend,
 } from './backends/index.js';
+export { type AccessDriver, type DeviceHost, GvtGpu, SampleGpu, type Vgpu, VgpuBus } from './core/bus/index.js';
 export { GuestRam, type MappedRegion, mapRegion, type RamRegion } from './core/guest-ram.js';
 export { dispatchRequest } from './core/gvt/dispatch.js';
 export { Gvt } from './core/gvt/gvt.js';

@@ -1,4 +1,5 @@
 /** The protocol's commands other than region accesses: what each must have, and what answers it. */
+import { regionInfoFlags } from '../core/vfio/description.js';
 import { IrqIndex, RegionFlag, type VfioRegion } from '../core/vfio/device.js';
 import { IrqSetFlag, VECTORS_MAX } from '../core/vfio/irqs.js';
 import { BODY, Command, E, HEADER_SIZE, LIMITS, RegionCapability, setU64, UnmapFlag, u64 } from './protocol.js';
@@ -144,7 +145,7 @@ function regionInfo(session: Session): number {
   const end = region === undefined ? BODY.REGION_INFO : writeCapabilities(region, out);
   const capable = end > BODY.REGION_INFO;
   out.setUint32(O, end, true);
-  out.setUint32(O + 4, (region?.flags ?? 0) | (capable ? RegionFlag.CAPS : 0), true);
+  out.setUint32(O + 4, regionInfoFlags(region), true);
   out.setUint32(O + 8, index, true);
   out.setUint32(O + 12, capable ? BODY.REGION_INFO : 0, true);
   setU64(out, O + 16, region?.size ?? 0);

@@ -17,55 +17,29 @@ import {
   type GfxPlane,
   GfxPlaneFlag,
   GfxPlaneType,
-  IrqFlag,
-  IrqIndex,
   NO_PLANE,
   type Picture,
   type PixelMemory,
   RegionFlag,
-  RegionIndex,
-  RegionType,
   type VfioDevice,
   type VfioRegion,
 } from '../vfio/device.js';
-import { EDID_REGION_SIZE, EdidRegion } from '../vfio/edid-region.js';
-import { IrqSet } from '../vfio/irqs.js';
-import { BAR0_SIZE, PCI_IDENTITY } from './device-info.js';
+import { EdidRegion } from '../vfio/edid-region.js';
+import type { IrqSet } from '../vfio/irqs.js';
 import { EDID_BLOCK, edidFault } from './display/edid.js';
-import { buildOpRegion, OPREGION_SIZE } from './display/opregion.js';
+import { buildOpRegion } from './display/opregion.js';
 import { PlaneCopy } from './display/plane-copy.js';
 import type { Gvt } from './gvt.js';
-import { CONFIG_SIZE } from './pci-config.js';
+import { EDID_REGION, GVT_REGION_COUNT, guestTargets, gvtIrqs, gvtShape, OPREGION, type Target } from './vfio-regions.js';
 import type { Vgpu } from './vgpu.js';
 
-/** VFIO_PCI_NUM_REGIONS. */
-const REGION_COUNT = 9;
-const READ_WRITE = RegionFlag.READ | RegionFlag.WRITE;
-
-/** One INTx line, one MSI, as kvmgt has them. */
-export const gvtIrqs = (): IrqSet =>
-  new IrqSet({
-    [IrqIndex.INTX]: { flags: IrqFlag.EVENTFD | IrqFlag.MASKABLE | IrqFlag.AUTOMASKED, count: 1 },
-    [IrqIndex.MSI]: { flags: IrqFlag.EVENTFD | IrqFlag.NORESIZE, count: 1 },
-  });
+export { GVT_EDID_REGION, GVT_OPREGION, gvtIrqs } from './vfio-regions.js';
 
 export interface VfioViewOptions {
   /** Of `gvtIrqs()`, when the backend that raises them is made before the vGPU. Default: a set of its own. */
   readonly irqs?: IrqSet;
   /** For exported planes. Absent: the kind DMABUF is not supported, as a kernel without it would answer. */
   readonly memories?: DeviceMemories;
-}
-
-/** Regions of the device's own: there with a display. */
-export const GVT_OPREGION = RegionIndex.FIRST_OWN;
-export const GVT_EDID_REGION = RegionIndex.FIRST_OWN + 1;
-
-/** What a region's access is in the device model: widest access, and where the region's first byte lies. */
-interface Target {
-  readonly region: VfioRegion;
-  readonly widest: 4 | 8;
-  /** BAR; absent: configuration space. */
-  readonly bar?: 0 | 2;
 }
 
 export class GvtVfioView implements VfioDevice {
@@ -93,18 +67,11 @@ export class GvtVfioView implements VfioDevice {
     this.#presented = vgpu;
     const copies = memories === undefined ? [] : [GfxPlaneType.PRIMARY, GfxPlaneType.CURSOR];
     this.#copies = new Map(copies.map((type) => [type, new PlaneCopy(memories as DeviceMemories, () => this.#newPlane())]));
-    const region = (index: number, size: number): VfioRegion => ({ index, size, flags: READ_WRITE });
-    const targets: Target[] = [
-      // kvmgt tells the device's whole extended space; there are no extended capabilities in it.
-      { region: region(RegionIndex.CONFIG, CONFIG_SIZE), widest: 4 },
-      { region: region(RegionIndex.BAR0, BAR0_SIZE), widest: 8, bar: 0 },
-      // As large as the host's aperture in every guest; outside the vGPU's slice each access is refused.
-      { region: region(RegionIndex.BAR2, gvt.gpu.aperture), widest: 8, bar: 2 },
-    ];
-    this.#targets = new Map(targets.map((target) => [target.region.index, target]));
+    this.#targets = new Map(guestTargets(gvt.gpu).map((target) => [target.region.index, target]));
     this.#own = new Regions(vgpu.display.present ? [opRegion(), this.#edidRegion(vgpu)] : []);
-    this.regions = new Map([...targets.map(({ region }) => [region.index, region] as const), ...this.#own.table]);
-    this.regionCount = REGION_COUNT + this.#own.table.size;
+    const shape = gvtShape(gvt.gpu, vgpu.display.present);
+    this.regions = shape.regions;
+    this.regionCount = shape.regionCount;
   }
 
   /**
@@ -112,7 +79,7 @@ export class GvtVfioView implements VfioDevice {
    *   vGPU is destroyed; else the status of the device model, whose first refusal ends a longer range
    */
   read(index: number, offset: number, bytes: Uint8Array): Errno {
-    if (index >= REGION_COUNT) return this.#vgpu === undefined ? Errno.ENODEV : this.#own.read(index, offset, bytes);
+    if (index >= GVT_REGION_COUNT) return this.#vgpu === undefined ? Errno.ENODEV : this.#own.read(index, offset, bytes);
     const target = this.#targets.get(index);
     const status = checkAccess(target?.region, RegionFlag.READ, offset, bytes.length);
     if (target === undefined || status !== Errno.OK || bytes.length === 0) return status;
@@ -123,7 +90,7 @@ export class GvtVfioView implements VfioDevice {
   }
 
   write(index: number, offset: number, bytes: Uint8Array): Errno {
-    if (index >= REGION_COUNT) return this.#vgpu === undefined ? Errno.ENODEV : this.#own.write(index, offset, bytes);
+    if (index >= GVT_REGION_COUNT) return this.#vgpu === undefined ? Errno.ENODEV : this.#own.write(index, offset, bytes);
     const target = this.#targets.get(index);
     const status = checkAccess(target?.region, RegionFlag.WRITE, offset, bytes.length);
     if (target === undefined || status !== Errno.OK || bytes.length === 0) return status;
@@ -191,15 +158,9 @@ export class GvtVfioView implements VfioDevice {
       this.#gvt.emulateHotplug(vgpu, up);
       return Errno.OK;
     };
-    const region: VfioRegion = {
-      index: GVT_EDID_REGION,
-      size: EDID_REGION_SIZE,
-      flags: READ_WRITE,
-      type: { type: RegionType.GFX, subtype: RegionType.GFX_EDID },
-    };
     const edid = display.edid.slice(0, EDID_BLOCK);
     const port = new EdidRegion({ maxSize: EDID_BLOCK, ...type.resolution, edid, onLink, isUp: () => display.connected });
-    return { region, port };
+    return { region: EDID_REGION, port };
   }
 
   /** 32 bits on the wire, and 0 is no buffer. */
@@ -242,13 +203,4 @@ export class GvtVfioView implements VfioDevice {
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
-/** Read-only; whoever starts the guest copies it into the guest's memory and tells its place in ASLS. */
-const opRegion = (): PortedRegion => ({
-  region: {
-    index: GVT_OPREGION,
-    size: OPREGION_SIZE,
-    flags: RegionFlag.READ,
-    type: { type: RegionType.PCI_VENDOR + PCI_IDENTITY.vendor, subtype: RegionType.INTEL_OPREGION },
-  },
-  port: new MemoryPort(buildOpRegion()),
-});
+const opRegion = (): PortedRegion => ({ region: OPREGION, port: new MemoryPort(buildOpRegion()) });

@@ -2,8 +2,8 @@
 import type { DeviceMemories } from '../device-memory.js';
 import { MptError } from '../errors.js';
 import { nearestName } from '../nearest-name.js';
-import { MBOCHS_TYPES, Mbochs } from './mbochs.js';
-import { MDPY_TYPES, Mdpy } from './mdpy.js';
+import { MBOCHS_TYPES, Mbochs, mbochsAttributes } from './mbochs.js';
+import { MDPY_TYPES, Mdpy, mdpyAttributes } from './mdpy.js';
 import type { SampleDevice } from './sample-device.js';
 
 export type { SampleDevice } from './sample-device.js';
@@ -18,6 +18,8 @@ export interface SampleType {
   /** With the kind, as mdev names it: `mbochs-small`. */
   readonly name: string;
   readonly description: string;
+  /** What the vendor's sysfs group tells of an instance, as `resolution`: `1024x768`. */
+  readonly attributes: Readonly<Record<string, string>>;
   /** What an instance takes of the kind's capacity. */
   readonly cost: number;
   /** @throws what the allocation throws */
@@ -44,6 +46,7 @@ export const SAMPLE_KINDS: readonly SampleKind[] = [
       kind: 'mdpy',
       name: `mdpy-${type.name}`,
       description: `virtual display, ${type.width}x${type.height} framebuffer`,
+      attributes: mdpyAttributes(type),
       cost: 1,
       create: (memories, onClose) => Mdpy.create(type, memories, onClose),
     })),
@@ -57,6 +60,7 @@ export const SAMPLE_KINDS: readonly SampleKind[] = [
       kind: 'mbochs',
       name: `mbochs-${type.name}`,
       description: `virtual display, ${type.memory / MIB} MB video memory`,
+      attributes: mbochsAttributes(type),
       cost: type.memory,
       create: (memories, onClose) => Mbochs.create(type, memories, onClose),
     })),
@@ -84,6 +88,12 @@ export function findSampleType(name: string, kind?: SampleKindName): SampleType 
   });
 }
 
+/** The error when a kind's capacity has not `cost` left. */
+export function sampleExhausted(kind: SampleKindName, cost: number, left: number, hint: string): MptError {
+  const { code, errno, text } = (SAMPLE_KINDS.find(({ name }) => name === kind) as SampleKind).exhausted;
+  return new MptError(code, text, { op: 'create_device', errno, size: cost, limit: left, hint });
+}
+
 /** The instances of one host, within each kind's capacity. */
 export class Samples {
   readonly #memories: DeviceMemories;
@@ -108,16 +118,8 @@ export class Samples {
    */
   create(type: SampleType): SampleDevice {
     const { kind, cost } = type;
-    if (this.available(type) < 1) {
-      const { code, errno, text } = (SAMPLE_KINDS.find(({ name }) => name === kind) as SampleKind).exhausted;
-      throw new MptError(code, text, {
-        op: 'create_device',
-        errno,
-        size: cost,
-        limit: this.#capacity[kind] - this.#used[kind],
-        hint: 'close a device, or choose a smaller type',
-      });
-    }
+    if (this.available(type) < 1)
+      throw sampleExhausted(kind, cost, this.#capacity[kind] - this.#used[kind], 'close a device, or choose a smaller type');
     const device = type.create(this.#memories, () => {
       this.#used[kind] -= cost;
     });

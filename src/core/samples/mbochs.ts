@@ -102,6 +102,8 @@ class RegisterPort implements RegionPort {
   }
 }
 
+export const mbochsAttributes = ({ memory }: MbochsType): Readonly<Record<string, string>> => ({ memory: `${memory / MIB} MB` });
+
 export class Mbochs extends SampleDevice {
   readonly #memories: DeviceMemories;
   readonly #dispi: DispiRegisters;
@@ -117,7 +119,7 @@ export class Mbochs extends SampleDevice {
     const edid = new EdidRegion({ maxSize: EDID_MAX_SIZE, width: type.width, height: type.height });
     super({
       name: `mbochs-${type.name}`,
-      attributes: { memory: `${type.memory / MIB} MB` },
+      attributes: mbochsAttributes(type),
       memory,
       header: new PciHeader(commonFields({ ...PCI, command: COMMAND_IO_MEMORY, status: 0 }), [
         { index: 0, size: type.memory, type: BarType.PREFETCHABLE },

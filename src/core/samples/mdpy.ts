@@ -38,6 +38,8 @@ export const MDPY_TYPES: readonly MdpyType[] = [
 /** Bytes of the BAR: the framebuffer, up to the next power of two. */
 export const mdpyMemory = ({ width, height }: MdpyType): number => 2 ** Math.ceil(Math.log2(width * height * FORMAT.bytes));
 
+export const mdpyAttributes = ({ width, height }: MdpyType): Readonly<Record<string, string>> => ({ resolution: `${width}x${height}` });
+
 const capability = ({ width, height }: MdpyType): readonly PciField[] => [
   { name: 'capability pointer', offset: 0x34, bytes: 1, value: CAPABILITY.OFFSET },
   { name: 'capability id', offset: CAPABILITY.OFFSET, bytes: 1, value: CAPABILITY.ID },
@@ -61,7 +63,7 @@ export class Mdpy extends SampleDevice {
     const port = new MemoryPort(memory.bytes);
     super({
       name: `mdpy-${type.name}`,
-      attributes: { resolution: `${type.width}x${type.height}` },
+      attributes: mdpyAttributes(type),
       memory,
       header: new PciHeader(fields, [{ index: 0, size: memory.bytes.length, type: BarType.PREFETCHABLE }]),
       regionCount: MDPY_DISPLAY_REGION + 1,
