@@ -55,6 +55,12 @@ export class Lab {
     }
   }
 
+  /** Makes a point of what cannot be looked at here. */
+  skip(name: string, reason: string): void {
+    this.tell(`skipped: ${name}: ${reason}`);
+    this.points.push({ name, status: 'skipped', reason });
+  }
+
   /** Compiles programs for the guest. @returns their paths */
   programs(...names: readonly string[]): Promise<string[]> {
     return Promise.all(names.map((name) => compile(name, `${this.out}/programs`)));
