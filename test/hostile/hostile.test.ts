@@ -10,6 +10,8 @@ import { runSequence, type Sequence } from './sequence.js';
 import { watch } from './watch.js';
 import { World } from './world.js';
 
+t.setTimeout(600_000);
+
 const OPERATIONS = 200_000;
 /** Failures of the tests lie there, beside those of `npm run hostile`. */
 const FOLDER = 'build/hostile';
