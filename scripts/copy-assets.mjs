@@ -14,7 +14,14 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const OUT = join(ROOT, process.argv[2] ?? 'build');
 
 /** Files, or folders of which the files that are not TypeScript are taken. */
-const ASSETS = ['src/cli/config.schema.json', 'src/cli/display/page', 'src/guest/agent', 'labs/qemu/guest', 'labs/xen/dom0'];
+const ASSETS = [
+  'src/cli/config.schema.json',
+  'src/cli/vgpu-state.schema.json',
+  'src/cli/display/page',
+  'src/guest/agent',
+  'labs/qemu/guest',
+  'labs/xen/dom0',
+];
 const COMMAND = 'src/cli/mpt.js';
 /** Folders that tsc compiles; nothing else in the output folder is touched. */
 const COMPILED = ['src', 'test', 'bench', 'examples', 'labs'];

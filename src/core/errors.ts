@@ -31,6 +31,7 @@ export const ERROR_CODES = {
   BAD_CONFIG: 'the configuration document breaks a rule of its schema',
   BAD_TYPE: 'no vGPU type has this name, or the type does not fit this GPU',
   NO_SPACE: 'the GPU has not enough aperture, hidden memory, fences or ids left, or the devices of a kind not enough memory',
+  BAD_STATE: 'a saved vGPU is damaged, of another format, or does not fit this GPU, VM or backend',
   TIMEOUT: 'the guest or a device thread did not answer within its deadline',
   STOPPED: 'the run was stopped by request',
   GUEST_FAULT: 'the guest did something that ends its run: an exception, a shutdown, a failed emulation',

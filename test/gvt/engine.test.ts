@@ -1,6 +1,7 @@
 /** The command streamer and its commands: walking, batches, forms and limits of each command, hostile streams. */
 import t, { type Test } from 'tap';
-import { CommandStreamer, Outcome } from '../../src/core/gvt/engine/streamer.js';
+import { Outcome } from '../../src/core/gvt/engine/outcome.js';
+import { CommandStreamer } from '../../src/core/gvt/engine/streamer.js';
 import type { EngineId } from '../../src/core/gvt/roles.js';
 import { INLINE_BUDGET } from '../../src/core/gvt/submission/submission.js';
 import {

@@ -15,6 +15,7 @@ import { BAR0_SIZE, type GpuSize } from './device-info.js';
 import { refusedByHypervisor } from './guest-error-log.js';
 import type { GpuRange } from './resources.js';
 import type { GuestErrorLog } from './roles.js';
+import type { Saved, StateStream } from './state/stream.js';
 
 /** Memory BAR, 64 bits wide; and the prefetchable one. */
 const TYPE_64 = 0x4;
@@ -25,7 +26,7 @@ const DWORD = 2 ** 32;
 /** An address that no access is above: what an unmapped BAR decodes. */
 const NOWHERE = Number.POSITIVE_INFINITY;
 
-class Bar {
+class Bar implements Saved {
   readonly name: string;
   readonly size: number;
   /** Part of the BAR that is answered. */
@@ -35,7 +36,7 @@ class Bar {
   #high = 0;
   /** Halves that hold all ones to read the size back: bit 0 low, bit 1 high. */
   #sizing = 0;
-  /** First byte of the trap area that is registered. */
+  /** First byte of the trap area that is registered. Not saved: mapped again. */
   mapped = NOWHERE;
 
   constructor(name: string, size: number, type: number, window: GpuRange) {
@@ -68,17 +69,30 @@ class Bar {
     this.#high = 0;
     this.#sizing = 0;
   }
+
+  /** Where it is mapped follows from where the guest has put it: `Bars.exchange`. */
+  exchange(state: StateStream): void {
+    const low = state.u32('low', this.#low);
+    const high = state.u32('high', this.#high);
+    this.#sizing = state.u32('sizing', this.#sizing, 3);
+    if (!state.restoring) return;
+    const sizing = this.#sizing;
+    this.write(0, (sizing & 1) !== 0 ? ALL_ONES : low);
+    this.write(1, high);
+    // What a guest cannot have written is now something else.
+    if (this.#low !== low || this.#sizing !== sizing) state.refuse('no guest can have written this');
+  }
 }
 
-export class Bars {
+export class Bars implements Saved {
   readonly #bar0: Bar;
   readonly #bar2: Bar;
   readonly #traps: TrapRegistry | undefined;
   readonly #log: GuestErrorLog;
   #decoding = false;
-  /** Guest-physical address of BAR0's first byte; infinity while it is not mapped. Read on every access. */
+  /** Guest-physical address of BAR0's first byte; infinity while it is not mapped. Read on every access. Not saved: it follows. */
   bar0 = NOWHERE;
-  /** Same of BAR2. */
+  /** Same of BAR2. Not saved: it follows. */
   bar2 = NOWHERE;
 
   constructor(parts: {
@@ -108,6 +122,10 @@ export class Bars {
     this.#publish();
   }
 
+  get decoding(): boolean {
+    return this.#decoding;
+  }
+
   /** Command register, memory space bit. */
   setDecoding(on: boolean): void {
     if (on === this.#decoding) return;
@@ -126,6 +144,26 @@ export class Bars {
     this.setDecoding(false);
     this.#bar0.reset();
     this.#bar2.reset();
+  }
+
+  /**
+   * The BARs are placed again where they were.
+   * @throws MptError BAD_STATE when the VM has no room there
+   */
+  exchange(state: StateStream): void {
+    const decoding = state.bool('decoding', this.#decoding);
+    const mapped = [this.#bar0, this.#bar2].map((bar) => {
+      let there = false;
+      state.within(bar.name, () => {
+        bar.exchange(state);
+        there = state.bool('mapped', bar.mapped !== NOWHERE);
+      });
+      return { bar, there };
+    });
+    if (!state.restoring) return;
+    this.setDecoding(decoding);
+    for (const { bar, there } of mapped)
+      if (there && bar.mapped === NOWHERE) state.refuse(`${bar.name} cannot be placed in this VM at ${hex(bar.base ?? 0)}`);
   }
 
   #at(index: number): Bar | undefined {

@@ -14,6 +14,7 @@ import { viewPage } from './gpu-page.js';
 import { isGone, refusedByHypervisor } from './guest-error-log.js';
 import type { GpuRange } from './resources.js';
 import type { GpuMemory, GpuPage, GuestErrorLog } from './roles.js';
+import type { Saved, StateStream } from './state/stream.js';
 
 /** Entry bit 0: present. Bits 12-45 are the guest frame, the rest is kept as written. */
 const PRESENT = 1;
@@ -27,7 +28,7 @@ const HIGH_WRITTEN = 2;
 /** Page views kept at once; a 4K surface is 8,100 pages. All are dropped together at this bound. */
 const CACHED_PAGES_MAX = 16_384;
 
-export class Ggtt implements GpuMemory {
+export class Ggtt implements GpuMemory, Saved {
   readonly #aperture: GpuRange;
   readonly #hidden: GpuRange;
   readonly #apertureEntries: number;
@@ -38,9 +39,13 @@ export class Ggtt implements GpuMemory {
   /** Low and high half of each entry as the guest sees it; aperture entries first. */
   readonly #guest: Uint32Array;
   readonly #halves: Uint8Array;
+  /** DMA addresses. Not saved: the host's; mapped again. */
   readonly #addresses: Float64Array;
+  /** Not saved: views of the host's memory. */
   readonly #pages: (GpuPage | undefined)[];
+  /** Not saved: counts `#pages`. */
   #cachedPages = 0;
+  /** Not saved: counts `#addresses`. */
   #mapped = 0;
 
   constructor(parts: {
@@ -155,6 +160,33 @@ export class Ggtt implements GpuMemory {
     }
     this.#guest.fill(0);
     this.#halves.fill(COMPLETE);
+  }
+
+  /** Entries as the guest wrote them, and which of them are half written. Their frames are mapped anew. */
+  exchange(state: StateStream): void {
+    state.words('entries', this.#guest);
+    this.#exchangeHalves(state);
+    if (!state.restoring) return;
+    for (let index = 0; index < this.#halves.length; index++) {
+      const low = this.#guest[index * 2] as number;
+      const high = this.#guest[index * 2 + 1] as number;
+      const half = this.#halves[index];
+      if (half === COMPLETE) {
+        if ((low & PRESENT) !== 0) this.#map(index, frameOf(low, high));
+      } else if ((half === LOW_WRITTEN ? high : low) !== 0) state.refuse(`entry ${index} has the half that it waits for`);
+    }
+  }
+
+  #exchangeHalves(state: StateStream): void {
+    const waiting: number[] = [];
+    for (let index = 0; index < this.#halves.length; index++) if (this.#halves[index] !== COMPLETE) waiting.push(index);
+    const last = this.#halves.length - 1;
+    let next = 0;
+    state.list('halves', waiting.length, this.#halves.length, (i) => {
+      const index = state.u32('entry', waiting[i] ?? 0, last, next);
+      next = index + 1;
+      this.#halves[index] = state.u32('written', this.#halves[index] as number, HIGH_WRITTEN, LOW_WRITTEN);
+    });
   }
 
   /** Drops page views: they may show memory that is no longer the guest's. */

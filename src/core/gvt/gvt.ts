@@ -3,73 +3,36 @@
  * (facts: gvt.md 3, 4.2-4.4, 4.13).
  */
 import { EventEmitter } from 'eventemitter3';
-import type { Bdf, Gfn, Gpa, VgpuId, VmId } from '../addresses.js';
-import type { DeviceMemories } from '../device-memory.js';
+import { Bdf, type Gfn, type Gpa, type VgpuId, type VmId } from '../addresses.js';
 import { MptError } from '../errors.js';
 import { type GvtOps, Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
-import type { HostPages, MptHostOps, MptVgpuOps } from '../mpt.js';
-import type { MptBackend } from '../mpt-backend.js';
-import type { VfioDevice } from '../vfio/device.js';
+import type { MptVgpuOps } from '../mpt.js';
 import { checkGpuSize, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-info.js';
 import type { Display } from './display/display.js';
 import { checkedEdid } from './display/edid.js';
 import { OpRegionPages } from './display/opregion-pages.js';
 import { type ExplicitResources, typeOfShare, vgpuType } from './explicit-resources.js';
+import type { GvtEvents, GvtHost, GvtOptions, RestoreSpec, VgpuSpec } from './gvt-options.js';
 import { ResourcePool, type VgpuResources } from './resources.js';
-import type { FailsafeReason } from './roles.js';
+import { parseDocument } from './state/document.js';
+import { checkShare, restoreSections, saveState, typeOfState } from './state/vgpu-state.js';
 import { typesOf, type VgpuType } from './types.js';
 import { GvtVfioView } from './vfio-view.js';
 import { Vgpu } from './vgpu.js';
 
-export interface GvtOptions extends Partial<GpuSize> {
-  /** Clock in nanoseconds that never goes back. Default: the process's monotonic clock. */
-  readonly now?: () => number;
-  /** Memory for exported planes. Absent: planes cannot be exported. */
-  readonly memories?: DeviceMemories;
-  /** Told of guest mistakes, at a limited rate. */
-  readonly onGuestError?: (vgpu: VgpuId, what: string) => void;
-}
+export type * from './gvt-options.js';
 
-export interface VgpuSpec {
-  /** Name in the type table, as `GVTg_V4_8`. */
-  readonly type: string;
-  /** What differs from the type. */
-  readonly resources?: ExplicitResources;
-  /**
-   * What the vGPU has of the GPU, when a `ResourcePool` elsewhere divides it among several device models. Its sizes hold, not the
-   * type's, and that pool is where it goes back to.
-   */
-  readonly share?: VgpuResources;
+/** What a vGPU is made of. */
+interface Creation {
+  readonly type: VgpuType;
+  readonly resources: VgpuResources;
   readonly vmId: VmId;
-  /** PCI function in the guest; default 00:02.0, where drivers expect it. */
-  readonly bdf?: Bdf;
-  /** False: the display engine is fused off, and the guest's driver only renders. Default: a monitor of the type's resolution. */
-  readonly display?: boolean;
-}
-
-/** Life cycle of vGPUs. Never emitted for a single access. */
-export interface GvtEvents {
-  created: (vgpu: Vgpu) => void;
-  activated: (vgpu: Vgpu) => void;
-  deactivated: (vgpu: Vgpu) => void;
-  reset: (vgpu: Vgpu) => void;
-  destroyed: (vgpu: Vgpu) => void;
-  failsafe: (vgpu: Vgpu, reason: FailsafeReason) => void;
-  /** The guest's driver reported its display (PVINFO display_ready). */
-  'display-ready': (vgpu: Vgpu, ready: boolean) => void;
+  readonly bdf: Bdf;
+  readonly display: boolean;
 }
 
 const monotonic = (): number => performance.now() * 1e6;
-
-/** What the device model asks of its host: the host half of the table, and what a backend has besides. */
-export interface GvtHost extends MptHostOps {
-  readonly name: string;
-  readonly capabilities: MptBackend['capabilities'];
-  readonly state: MptBackend['state'];
-  allocateHostPages(count: number): HostPages;
-  presentVgpu(handle: MptVgpuOps, view: () => VfioDevice): void;
-}
 
 export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   readonly backend: GvtHost;
@@ -80,7 +43,6 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   readonly #byId: (Vgpu | undefined)[] = [undefined];
   #vgpus: Vgpu[] = [];
   readonly #views = new Map<VgpuId, GvtVfioView>();
-  readonly #opregions = new Map<VgpuId, OpRegionPages>();
   /** vGPU that the next slice begins with. */
   #turn = 0;
   #defects = 0;
@@ -136,10 +98,15 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
    * @throws MptError BAD_TYPE, INVALID_ARGUMENT, NO_SPACE, OVERLAP for a share, and what attach_vgpu throws; nothing is kept then
    */
   createVgpu({ type: typeName, resources: explicit = {}, share, vmId, bdf = DEFAULT_BDF, display = true }: VgpuSpec): Vgpu {
-    if (this.#destroyed) throw new MptError('CLOSED', 'the device model was destroyed', { op: 'create_vgpu' });
+    this.#requireOpen('create_vgpu');
     const asked = vgpuType(typeName, explicit, this.gpu);
     const resources = share === undefined ? this.#pool.take(asked) : this.#pool.claim(share);
     const type = share === undefined ? asked : typeOfShare(asked, share);
+    return this.#create({ type, resources, vmId, bdf, display });
+  }
+
+  /** @param fill called before the vGPU is shown to its VM. @throws what it throws, too; nothing is kept then */
+  #create({ type, resources, vmId, bdf, display }: Creation, fill?: (vgpu: Vgpu) => void): Vgpu {
     const { id } = resources;
     let handle: MptVgpuOps | undefined;
     let opregion: OpRegionPages | undefined;
@@ -152,6 +119,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         type,
         resources,
         gpu: this.gpu,
+        bdf,
         handle,
         capabilities: this.backend.capabilities,
         display,
@@ -163,6 +131,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
       });
       this.#byId[id] = vgpu;
       this.#vgpus = [...this.#vgpus, vgpu];
+      fill?.(vgpu);
       this.backend.presentVgpu(handle, () => this.view(vgpu));
     } catch (error) {
       this.#forget(id);
@@ -171,9 +140,34 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
       this.#pool.release(resources);
       throw error;
     }
-    if (opregion !== undefined) this.#opregions.set(id, opregion);
     this.emit('created', vgpu);
     return vgpu;
+  }
+
+  /**
+   * The vGPU's state as one document (docs/vgpu-state.md): all that its guest sees or that decides what it does next, and nothing of the
+   * host. The vGPU goes on; whoever wants the guest to find it as it was saved deactivates or destroys it before the guest runs again.
+   * @throws MptError DETACHED; BUSY inside an access
+   */
+  saveVgpu(vgpu: Vgpu): Uint8Array {
+    this.#require(vgpu, 'save_vgpu');
+    return saveState(vgpu);
+  }
+
+  /**
+   * A new vGPU that goes on where the saved one stood, inactive: in the same VM, or in another one with the same content of RAM, on any
+   * backend. When it is activated, an interrupt that the guest has not acknowledged is raised again.
+   * @param state of `saveVgpu`; it may come from anywhere: what no guest can have brought about is refused
+   * @throws MptError BAD_STATE; OVERLAP when the ranges that its guest knows are another vGPU's; what `createVgpu` throws. Nothing is kept then
+   */
+  restoreVgpu({ vmId, bdf, share }: RestoreSpec, state: Uint8Array): Vgpu {
+    this.#requireOpen('restore_vgpu');
+    const { header, sections } = parseDocument(state);
+    const type = typeOfState(header, this.gpu);
+    if (share !== undefined) checkShare(header, share);
+    const resources = share === undefined ? this.#pool.takeAgain(type, header.vgpu) : this.#pool.claim(share);
+    const creation = { type, resources, vmId, bdf: bdf ?? Bdf(header.vgpu.bdf), display: header.vgpu.display };
+    return this.#create(creation, (vgpu) => restoreSections(vgpu, sections));
   }
 
   /** The vGPU as a VFIO device; the same one each time, closed with the vGPU. @throws MptError DETACHED */
@@ -221,8 +215,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     this.#forget(vgpu.id);
     vgpu.release();
     let failure = detach(vgpu.handle);
-    failure = this.#releaseOpRegion(vgpu.id) ?? failure;
-    vgpu.ggtt.dropPages();
+    failure = attempt(() => vgpu.releasePages()) ?? failure;
     this.#pool.release(vgpu.resources);
     this.emit('destroyed', vgpu);
     if (failure !== undefined) throw failure;
@@ -382,20 +375,12 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     return Status.EFAULT;
   }
 
-  #require(vgpu: Vgpu, op: string): void {
-    if (this.#byId[vgpu.id] !== vgpu) throw new MptError('DETACHED', `vGPU ${vgpu.id} was destroyed`, { op });
+  #requireOpen(op: string): void {
+    if (this.#destroyed) throw new MptError('CLOSED', 'the device model was destroyed', { op });
   }
 
-  /** @returns what it failed with */
-  #releaseOpRegion(id: VgpuId): unknown {
-    const opregion = this.#opregions.get(id);
-    this.#opregions.delete(id);
-    try {
-      opregion?.release();
-      return undefined;
-    } catch (error) {
-      return error;
-    }
+  #require(vgpu: Vgpu, op: string): void {
+    if (this.#byId[vgpu.id] !== vgpu) throw new MptError('DETACHED', `vGPU ${vgpu.id} was destroyed`, { op });
   }
 
   #displayOf(vgpu: Vgpu, op: string): Display {
@@ -413,12 +398,18 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   }
 }
 
-/** @returns what detach failed with, unless the backend had let go of the vGPU before */
-function detach(handle: MptVgpuOps): unknown {
+/** @returns what it failed with */
+function attempt(run: () => void): unknown {
   try {
-    handle.detachVgpu();
+    run();
     return undefined;
   } catch (error) {
-    return MptError.is(error, 'DETACHED') ? undefined : error;
+    return error;
   }
+}
+
+/** @returns what detach failed with, unless the backend had let go of the vGPU before */
+function detach(handle: MptVgpuOps): unknown {
+  const failure = attempt(() => handle.detachVgpu());
+  return MptError.is(failure, 'DETACHED') ? undefined : failure;
 }

@@ -144,6 +144,11 @@ export class Interrupts implements EventSink {
     this.check();
   }
 
+  /** Something is under way that is told of in one go. */
+  get held(): boolean {
+    return this.#held;
+  }
+
   hold(): void {
     this.#held = true;
   }

@@ -11,6 +11,7 @@ import { GMCH_GGTT_SIZE, type GpuSize, PCI_IDENTITY } from './device-info.js';
 import type { MsiCapability } from './interrupts.js';
 import type { GpuRange } from './resources.js';
 import type { GuestErrorLog } from './roles.js';
+import type { Saved, StateStream } from './state/stream.js';
 
 export const CONFIG_SIZE = 4096;
 
@@ -90,7 +91,7 @@ for (const field of FIELDS)
     writable[field.offset + i] = (field.writable ?? 0) >>> (8 * i);
   }
 
-export class PciConfig implements MsiCapability {
+export class PciConfig implements MsiCapability, Saved {
   readonly bars: Bars;
   readonly #bytes = new Uint8Array(CONFIG_SIZE);
   readonly #gmch: number;
@@ -161,6 +162,30 @@ export class PciConfig implements MsiCapability {
     this.bars.reset();
     if (this.#onAsls !== undefined && (this.#word(CFG.ASLS) | this.#word(CFG.ASLS + 2)) !== 0) this.#onAsls(0);
     this.#load();
+  }
+
+  /**
+   * The BARs are placed where they were. The OpRegion's pages are moved by whoever has them.
+   */
+  exchange(state: StateStream): void {
+    const bytes = state.restoring ? new Uint8Array(CONFIG_SIZE) : this.#bytes;
+    state.bytes('space', bytes);
+    if (state.restoring) this.#adopt(bytes, state);
+    state.within('bars', () => this.bars.exchange(state));
+    if (this.bars.decoding !== ((this.#word(CFG.COMMAND) & COMMAND_MEMORY) !== 0)) state.refuse('the command register says otherwise');
+  }
+
+  /**
+   * Takes over what a guest can have written; everything else has to be what this device has there. ASLS may point to guest RAM, where a
+   * VFIO user's firmware put its copy.
+   */
+  #adopt(bytes: Uint8Array, state: StateStream): void {
+    for (let i = 0; i < CONFIG_SIZE; i++) {
+      if (i >= CFG.ASLS && i < CFG.ASLS + 4) continue;
+      if ((((bytes[i] as number) ^ (this.#bytes[i] as number)) & ~(writable[i] as number)) !== 0)
+        state.refuse(`byte 0x${i.toString(16)} is not this device’s`);
+    }
+    this.#bytes.set(bytes);
   }
 
   #writeAsls(address: number): void {

@@ -73,21 +73,34 @@ function pdpRoot(registers: RegisterStore, wide: boolean): PpgttRoot {
   return { wide, directories: [directory(0), directory(1), directory(2), directory(3)] };
 }
 
+/** The fields that describe the vGPU and that no guest writes. */
+const description = ({ id, aperture, hidden, fences }: VgpuResources): readonly (readonly [field: number, value: number])[] => [
+  [PVINFO.MAGIC_LOW, MAGIC_LOW],
+  [PVINFO.MAGIC_HIGH, MAGIC_HIGH],
+  [PVINFO.VERSION, VERSION_1_0],
+  [PVINFO.VGT_ID, id],
+  [PVINFO.CAPS, CAPS],
+  [PVINFO.APERTURE_BASE, aperture.start],
+  [PVINFO.APERTURE_SIZE, aperture.size],
+  [PVINFO.HIDDEN_BASE, hidden.start],
+  [PVINFO.HIDDEN_SIZE, hidden.size],
+  [PVINFO.FENCES, fences.length],
+];
+
 /** Writes the fields that describe the vGPU; what the guest wrote elsewhere in the page stays. */
-export function populatePvinfo(registers: RegisterStore, { id, aperture, hidden, fences }: VgpuResources): void {
-  const set = (field: number, value: number): void => registers.set(PVINFO_BASE + field, value);
-  set(PVINFO.MAGIC_LOW, MAGIC_LOW);
-  set(PVINFO.MAGIC_HIGH, MAGIC_HIGH);
-  set(PVINFO.VERSION, VERSION_1_0);
-  set(PVINFO.VGT_ID, id);
-  set(PVINFO.CAPS, CAPS);
-  set(PVINFO.APERTURE_BASE, aperture.start);
-  set(PVINFO.APERTURE_SIZE, aperture.size);
-  set(PVINFO.HIDDEN_BASE, hidden.start);
-  set(PVINFO.HIDDEN_SIZE, hidden.size);
-  set(PVINFO.FENCES, fences.length);
-  set(PVINFO.CURSOR_X_HOT, CURSOR_UNSET);
-  set(PVINFO.CURSOR_Y_HOT, CURSOR_UNSET);
+export function populatePvinfo(registers: RegisterStore, resources: VgpuResources): void {
+  for (const [field, value] of description(resources)) registers.set(PVINFO_BASE + field, value);
+  registers.set(PVINFO_BASE + PVINFO.CURSOR_X_HOT, CURSOR_UNSET);
+  registers.set(PVINFO_BASE + PVINFO.CURSOR_Y_HOT, CURSOR_UNSET);
+}
+
+/**
+ * After the registers were restored: the vGPU's id may be another one now.
+ * @returns the offset of a field that does not describe this vGPU, or undefined
+ */
+export function adoptPvinfo(registers: RegisterStore, resources: VgpuResources): number | undefined {
+  registers.set(PVINFO_BASE + PVINFO.VGT_ID, resources.id);
+  return description(resources).find(([field, value]) => registers.get(PVINFO_BASE + field) !== value)?.[0];
 }
 
 type FieldWrite = (context: RegisterContext, offset: number, value: number) => void;

@@ -11,6 +11,7 @@ import type { AccessValue } from '../io-request.js';
 import { REGISTER_FILE_SIZE } from './device-info.js';
 import type { RegisterContext } from './register-context.js';
 import { ENGINES, type RegisterPort, type RegisterStore } from './roles.js';
+import type { Saved, StateStream } from './state/stream.js';
 
 /**
  * Replaces the load. `unit` is the engine id of a per-engine register, else 0.
@@ -131,10 +132,12 @@ const ALL = -1;
 /** Bits of an access of 1 or 2 bytes, by size. */
 const LANES = [0, 0xff, 0xffff] as const;
 
-export class RegisterFile implements RegisterStore, RegisterPort {
+export class RegisterFile implements RegisterStore, RegisterPort, Saved {
   readonly table: RegisterTable;
   readonly #context: RegisterContext;
+  /** Not saved: the table's. */
   readonly #index: Uint16Array;
+  /** Not saved: the table's. */
   readonly #entries: readonly RegisterEntry[];
   readonly #words: Uint32Array;
 
@@ -158,6 +161,11 @@ export class RegisterFile implements RegisterStore, RegisterPort {
   /** Puts [0, end) back to its reset values. @param end byte offset, default the whole file */
   restore(end = REGISTER_FILE_SIZE): void {
     this.#words.set(this.table.initial.subarray(0, end >>> 2));
+  }
+
+  /** What is stored. Nothing of it is trusted: whoever uses a register takes it for what a guest has written. */
+  exchange(state: StateStream): void {
+    state.words('file', this.#words);
   }
 
   /**

@@ -148,6 +148,19 @@ export class ResourcePool {
     }
   }
 
+  /**
+   * A share at the ranges that a vGPU had: its guest knows them. Its id is another one when it is taken, its fences are whatever is free.
+   * @throws MptError NO_SPACE; INVALID_ARGUMENT, OVERLAP for the ranges; nothing was taken then
+   */
+  takeAgain(
+    type: VgpuType,
+    { id, aperture, hidden }: { readonly id: number; readonly aperture: GpuRange; readonly hidden: GpuRange },
+  ): VgpuResources {
+    if (this.#freeFences.length < type.fences) throw noSpace(type, 'fences', type.fences, this.#freeFences.length);
+    const free = this.#ids.has(id) ? this.#firstFreeId(type) : VgpuId(id);
+    return this.claim({ id: free, aperture, hidden, fences: this.#freeFences.slice(0, type.fences) });
+  }
+
   /** Gives a share back. A second time does nothing. */
   release(resources: VgpuResources): void {
     if (!this.#ids.delete(resources.id)) return;

@@ -170,4 +170,5 @@ export interface GuestErrorLog {
 }
 
 /** Why a vGPU went into failsafe (facts: gvt.md 4.9). */
-export type FailsafeReason = 'unsupported-guest' | 'insufficient-resource' | 'guest-error';
+export const FAILSAFE_REASONS = ['unsupported-guest', 'insufficient-resource', 'guest-error'] as const;
+export type FailsafeReason = (typeof FAILSAFE_REASONS)[number];

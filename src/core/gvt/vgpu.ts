@@ -1,14 +1,15 @@
 /** One vGPU: ties its parts together and owns its states (active, failsafe) and resets (facts: gvt.md 4.3, 4.4, 4.9). */
-import type { VgpuId } from '../addresses.js';
+import type { Bdf, VgpuId } from '../addresses.js';
 import type { Capabilities } from '../capabilities.js';
 import type { MptVgpuOps } from '../mpt.js';
 import type { Picture, PixelMemory } from '../vfio/device.js';
+import { VgpuClock } from './clock.js';
 import { ALL_ENGINES, type GpuSize, ggttEntries } from './device-info.js';
 import { composePicture } from './display/compose.js';
 import { decodeCursorPlane } from './display/cursor-plane.js';
 import { Display } from './display/display.js';
 import { monitorEdid } from './display/monitors.js';
-import type { OpRegionPages } from './display/opregion-pages.js';
+import { exchangeOpRegion, type OpRegionPages } from './display/opregion-pages.js';
 import { PIPES } from './display/pipes.js';
 import type { Plane } from './display/plane.js';
 import { decodePrimaryPlane } from './display/primary-plane.js';
@@ -20,12 +21,14 @@ import { PageTrack } from './page-track.js';
 import { PciConfig } from './pci-config.js';
 import { Ppgtt } from './ppgtt/ppgtt.js';
 import { SHADOW_LIMITS } from './ppgtt/shadow.js';
-import { PVINFO, PVINFO_BASE, populatePvinfo } from './pvinfo.js';
+import { adoptPvinfo, PVINFO, PVINFO_BASE, populatePvinfo } from './pvinfo.js';
 import type { RegisterContext } from './register-context.js';
 import { broadwellRegisters } from './register-table.js';
 import { RegisterFile } from './registers.js';
 import type { VgpuResources } from './resources.js';
-import { ENGINES, type FailsafeReason, type GuestErrorLog, newStatistics, type VgpuStatistics } from './roles.js';
+import { ENGINES, FAILSAFE_REASONS, type FailsafeReason, type GuestErrorLog, newStatistics, type VgpuStatistics } from './roles.js';
+import { SavedCounters } from './state/counters.js';
+import { optional, type Saved, type StateStream } from './state/stream.js';
 import { Submission } from './submission/submission.js';
 import type { VgpuType } from './types.js';
 
@@ -36,6 +39,8 @@ export interface VgpuParts {
   readonly type: VgpuType;
   readonly resources: VgpuResources;
   readonly gpu: GpuSize;
+  /** PCI function in the guest. */
+  readonly bdf: Bdf;
   readonly handle: MptVgpuOps;
   readonly capabilities: Capabilities;
   /** False: fused off, and no monitor. */
@@ -51,10 +56,14 @@ export interface VgpuParts {
 }
 
 /** Made by `Gvt.createVgpu`. */
-export class Vgpu implements RegisterContext {
+export class Vgpu implements RegisterContext, Saved {
   readonly id: VgpuId;
   readonly type: VgpuType;
   readonly resources: VgpuResources;
+  /** The GPU that it is a part of. */
+  readonly gpu: GpuSize;
+  /** PCI function in the guest. */
+  readonly bdf: Bdf;
   /** The hypervisor's side of this vGPU. */
   readonly handle: MptVgpuOps;
   readonly statistics: VgpuStatistics = newStatistics();
@@ -70,9 +79,11 @@ export class Vgpu implements RegisterContext {
   readonly mmio: Mmio;
   pvNotified = false;
 
-  readonly #now: () => number;
+  readonly #clock: VgpuClock;
+  readonly #opregion: OpRegionPages | undefined;
   readonly #onFailsafe: VgpuParts['onFailsafe'];
   readonly #onDisplayReady: VgpuParts['onDisplayReady'];
+  /** Not saved: the operator activates a vGPU that was restored. */
   #active = false;
   #failsafe: FailsafeReason | undefined;
 
@@ -80,11 +91,14 @@ export class Vgpu implements RegisterContext {
     const { type, resources, gpu, handle, capabilities } = parts;
     const { aperture, hidden } = resources;
     const { statistics } = this;
+    this.#clock = new VgpuClock(parts.now);
+    this.#opregion = parts.opregion;
+    this.gpu = gpu;
+    this.bdf = parts.bdf;
     this.id = resources.id;
     this.type = type;
     this.resources = resources;
     this.handle = handle;
-    this.#now = parts.now;
     this.#onFailsafe = parts.onFailsafe;
     this.#onDisplayReady = parts.onDisplayReady;
     const log = new GuestErrors(statistics, parts.now, parts.tell);
@@ -99,7 +113,7 @@ export class Vgpu implements RegisterContext {
     this.display = new Display({
       registers: this.registers,
       events: this.interrupts,
-      now: parts.now,
+      now: this.#clock.now,
       edid: parts.display ? monitorEdid(type.resolution) : undefined,
     });
     this.pageTrack = new PageTrack(handle, log);
@@ -161,8 +175,10 @@ export class Vgpu implements RegisterContext {
     return this.#active && this.#failsafe === undefined && this.submission.hasWork;
   }
 
+  /** An interrupt that waits for the guest is raised, again if it was: where the state came from it may have been lost. */
   activate(): void {
     this.#active = true;
+    this.interrupts.check();
   }
 
   /** Stops scheduling. Work that is queued stays queued. */
@@ -237,6 +253,48 @@ export class Vgpu implements RegisterContext {
     this.config.reset();
   }
 
+  /** Gives back what the guest had of the host's pages, and forgets the guest's; after detach. @throws what releasing the pages throws */
+  releasePages(): void {
+    this.ggtt.dropPages();
+    this.#opregion?.release();
+  }
+
+  // --- saved state ------------------------------------------------------------------------------------------------
+
+  /** Its sections by name, in the order in which they are restored. */
+  get sections(): readonly (readonly [name: string, part: Saved])[] {
+    return [
+      ['vgpu', this],
+      ['config', this.config],
+      ['opregion', { exchange: (state) => exchangeOpRegion(state, this.#opregion, this.log) }],
+      ['registers', { exchange: (state) => this.#exchangeRegisters(state) }],
+      ['ggtt', this.ggtt],
+      ['ppgtt', this.ppgtt],
+      ['submission', this.submission],
+      ['display', this.display],
+      // Last: what is restored counts as well.
+      ['statistics', new SavedCounters(this.statistics)],
+    ];
+  }
+
+  /** What belongs to none of its parts. Whether it is active is the operator's to say. */
+  exchange(state: StateStream): void {
+    state.within('clock', () => this.#clock.exchange(state));
+    this.pvNotified = state.bool('pv-notified', this.pvNotified);
+    this.#failsafe = optional(state, 'failsafe', this.#failsafe, (reason) => {
+      const stored = state.text('reason', reason ?? '', 64);
+      return FAILSAFE_REASONS.find((known) => known === stored) ?? state.refuse(`no reason is named '${stored}'`);
+    });
+  }
+
+  #exchangeRegisters(state: StateStream): void {
+    this.registers.exchange(state);
+    // In failsafe the page is the guest's to write.
+    if (!state.restoring || this.failsafe) return;
+    const wrong = adoptPvinfo(this.registers, this.resources);
+    if (wrong !== undefined) state.refuse(`PVINFO describes another vGPU at 0x${wrong.toString(16)}`);
+  }
+
   // --- RegisterContext --------------------------------------------------------------------------------------------
 
   ownsGgttAddress(address: number): boolean {
@@ -244,7 +302,7 @@ export class Vgpu implements RegisterContext {
   }
 
   now(): number {
-    return this.#now();
+    return this.#clock.now();
   }
 
   /** Registers and GGTT become plain memory and nothing runs any more; the first reason stays. */

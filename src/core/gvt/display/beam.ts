@@ -7,6 +7,8 @@
  * frames after it come as if it had not.
  */
 
+import type { Saved, StateStream } from '../state/stream.js';
+
 export const REFRESH_HZ = 60;
 const FRAME_NS = 1e9 / REFRESH_HZ;
 /** How long a frame's end waits, after a read of the counter, for a plane's register to be written. */
@@ -23,13 +25,21 @@ export interface Lines {
   readonly blank: number;
 }
 
-export class Beam {
+export class Beam implements Saved {
   /** Frame of the clock that was ended last. */
   #ended = 0;
   #count = 0;
   /** Time of the counter's read that holds the frame, or -1. */
   #heldSince = -1;
   #updating = false;
+
+  /** @param now time of the vGPU's clock */
+  exchange(state: StateStream, now = Number.MAX_SAFE_INTEGER): void {
+    this.#ended = state.integer('ended', this.#ended, Math.floor(now / FRAME_NS));
+    this.#count = state.integer('count', this.#count);
+    this.#heldSince = state.number('held-since', this.#heldSince, now, -1);
+    this.#updating = state.bool('updating', this.#updating);
+  }
 
   /** The pipe was switched on. */
   start(now: number): void {

@@ -5,7 +5,9 @@
  * Nothing is scanned out: planes are decoded when somebody asks for the picture.
  */
 import type { EventSink, RegisterStore } from '../roles.js';
+import type { Saved, StateStream } from '../state/stream.js';
 import { Beam, type Lines } from './beam.js';
+import { EDID_BLOCK, EDID_BLOCKS_MAX, edidFault } from './edid.js';
 import { Gmbus, PIN_PORT_B } from './gmbus.js';
 import { ENABLE, PIPE, PIPE_EVENTS, PIPE_STRIDE, PIPES, type Pipe, pipeEnabled } from './pipes.js';
 
@@ -43,7 +45,7 @@ const FLIPS = {
 } as const;
 export type FlippingPlane = keyof typeof FLIPS;
 
-export class Display {
+export class Display implements Saved {
   /** False: fused off, so that drivers see a GPU without a display. */
   readonly present: boolean;
   readonly gmbus: Gmbus;
@@ -98,6 +100,29 @@ export class Display {
     this.#registers.set(FUSE_STRAP, present ? 0 : FUSED_OFF);
     this.#registers.set(SFUSE_STRAP, present ? PORT_B_PRESENT : PCH_FUSED_OFF);
     this.#setLive();
+  }
+
+  /** The monitor, the bus to it, frames and flips in progress. Planes and modes are registers, which are restored before. */
+  exchange(state: StateStream): void {
+    const now = this.#now();
+    if (state.bool('present', this.present) !== this.present) state.refuse('it tells of another display than the vGPU has');
+    this.#edid = state.blob('edid', this.#edid, EDID_BLOCK * EDID_BLOCKS_MAX);
+    const fault = this.present ? edidFault(this.#edid) : this.#edid.length > 0 ? 'there is no monitor' : undefined;
+    if (fault !== undefined) state.refuse(`the EDID is none: ${fault}`);
+    this.#connected = state.bool('connected', this.#connected);
+    this.#plugAt = state.number('plug-at', this.#plugAt, NEVER, 0);
+    this.#unpluggedAt = state.number('unplugged-at', this.#unpluggedAt, now, -NEVER);
+    if (!this.present && this.connected) state.refuse('there is no port for a monitor');
+    state.within('gmbus', () => this.gmbus.exchange(state));
+    for (const pipe of PIPES) state.within(`pipe-${'abc'[pipe]}`, () => this.#exchangePipe(state, pipe, now));
+    if (state.restoring) this.populate();
+  }
+
+  #exchangePipe(state: StateStream, pipe: Pipe, now: number): void {
+    const flips = this.#flipping[pipe] as Record<FlippingPlane, boolean>;
+    (this.#beams[pipe] as Beam).exchange(state, now);
+    flips.primary = state.bool('primary-flips', flips.primary);
+    flips.sprite = state.bool('sprite-flips', flips.sprite);
   }
 
   // --- the monitor ------------------------------------------------------------------------------------------------

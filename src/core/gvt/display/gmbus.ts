@@ -6,6 +6,7 @@
  * One device is behind each pin pair that has a monitor: its EDID (E-DDC: address 0x50, segments at 0x30).
  */
 import type { EventSink, RegisterStore } from '../roles.js';
+import type { Saved, StateStream } from '../state/stream.js';
 
 /** Offsets of the registers. */
 export const GMBUS = { SELECT: 0xc_5100, COMMAND: 0xc_5104, STATUS: 0xc_5108, DATA: 0xc_510c, MASK: 0xc_5110, INDEX: 0xc_5120 } as const;
@@ -27,6 +28,9 @@ const READ = 1;
 /** GMBUS2. */
 export const GmbusStatus = { IN_USE: 1 << 15, WAIT_PHASE: 1 << 14, READY: 1 << 11, NAK: 1 << 10, ACTIVE: 1 << 9, COUNT: 0x1ff } as const;
 
+/** What this controller's own state has; the other bits are added when the register is read. */
+const STATUS_BITS = GmbusStatus.WAIT_PHASE | GmbusStatus.READY | GmbusStatus.NAK | GmbusStatus.ACTIVE;
+
 /** GMBUS4: which states interrupt. */
 const MASK = { READY: 1 << 0, WAIT: 1 << 1, IDLE: 1 << 2, NAK: 1 << 3 } as const;
 
@@ -38,7 +42,7 @@ const EDID_ADDRESS = 0x50;
 const SEGMENT_ADDRESS = 0x30;
 const SEGMENT_BYTES = 256;
 
-export class Gmbus {
+export class Gmbus implements Saved {
   readonly #registers: RegisterStore;
   readonly #events: EventSink;
   /** The EDID at a pin pair, or undefined where no device answers. */
@@ -70,6 +74,18 @@ export class Gmbus {
     this.#inUse = false;
     this.#offset = 0;
     this.#segment = 0;
+  }
+
+  /** A message in progress. */
+  exchange(state: StateStream): void {
+    this.#status = state.u32('status', this.#status, STATUS_BITS);
+    this.#inUse = state.bool('in-use', this.#inUse);
+    this.#left = state.u32('left', this.#left, COUNT_MASK);
+    this.#reading = state.bool('reading', this.#reading);
+    this.#address = state.u32('address', this.#address, 0x7f);
+    this.#offset = state.u32('offset', this.#offset, SEGMENT_BYTES - 1);
+    this.#segment = state.u32('segment', this.#segment, 0xff);
+    this.#expectsOffset = state.bool('expects-offset', this.#expectsOffset);
   }
 
   /** GMBUS1 was written. */

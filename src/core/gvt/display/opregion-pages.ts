@@ -2,14 +2,17 @@
  * The OpRegion where the backend takes it (set_opregion): two host pages, which appear in the guest where its firmware writes ASLS
  * (facts: gvt.md 4.6, 4.17). Over VFIO it is a region instead (vfio-view.ts).
  */
-import { Gfn, PAGE_SIZE } from '../../addresses.js';
+import { Gfn, hex, PAGE_SIZE } from '../../addresses.js';
 import type { HostPages, MptVgpuOps } from '../../mpt.js';
 import type { MptBackend } from '../../mpt-backend.js';
 import { refusedByHypervisor } from '../guest-error-log.js';
 import type { GuestErrorLog } from '../roles.js';
+import type { StateStream } from '../state/stream.js';
 import { buildOpRegion, OPREGION_SIZE } from './opregion.js';
 
 const PAGES = OPREGION_SIZE / PAGE_SIZE;
+/** ASLS is a 32-bit address. */
+const LAST_FRAME = 2 ** 20 - 1;
 
 /** Where the pages come from. */
 export type PageHost = Pick<MptBackend, 'capabilities' | 'allocateHostPages'>;
@@ -60,8 +63,33 @@ export class OpRegionPages {
     }
   }
 
+  /**
+   * What stands in the pages, and where they are in the guest.
+   * @throws MptError BAD_STATE when they cannot be put there
+   */
+  exchange(state: StateStream, log: GuestErrorLog): void {
+    state.bytes('content', this.#pages.bytes);
+    const gfn = state.integer('frame', this.#gfn ?? 0, LAST_FRAME);
+    if (!state.restoring || gfn === 0) return;
+    this.moveTo(gfn * PAGE_SIZE, log);
+    if (this.#gfn === undefined) state.refuse(`the OpRegion cannot be put at frame ${hex(gfn)} of this VM`);
+  }
+
   /** Gives the pages back; after detach, which unmaps them. */
   release(): void {
     this.#pages.release();
   }
 }
+
+/**
+ * The OpRegion as a part of a saved state. One that is in no guest memory need not be there again: a VFIO user has its own, and one whose
+ * address no guest was told is not missed.
+ */
+export const exchangeOpRegion = (state: StateStream, pages: OpRegionPages | undefined, log: GuestErrorLog): void => {
+  if (!state.bool('pages', pages !== undefined)) return;
+  if (pages !== undefined) pages.exchange(state, log);
+  else {
+    state.bytes('content', new Uint8Array(OPREGION_SIZE));
+    if (state.integer('frame', 0, LAST_FRAME) !== 0) state.refuse('the guest has the OpRegion mapped, and this backend maps none');
+  }
+};

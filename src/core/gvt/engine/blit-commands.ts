@@ -1,4 +1,5 @@
 /** The 2D commands, on the blitter, by opcode (bits 28:22). */
+import { optional, type StateStream } from '../state/stream.js';
 import type { BlitJob } from './blit-job.js';
 import {
   type BlitState,
@@ -19,15 +20,23 @@ const SWCTRL = 0x200;
 
 const low8 = (header: number): number => (header & 0xff) + 2;
 
-const stateOf = ({ parts, engine, clip }: CommandStreamer): BlitState => ({ swctrl: parts.registers.get(engine.base + SWCTRL), clip });
+/** Of a blit that begins now. */
+function stateOf(streamer: CommandStreamer): BlitState {
+  streamer.swctrl = streamer.parts.registers.get(streamer.engine.base + SWCTRL);
+  return streamer;
+}
 
 const begin = (job: BlitJob | string | undefined): Flow =>
   job === undefined ? SKIPPED : typeof job === 'string' ? fault(job) : { kind: 'blit', job };
 
+type Parse = (command: Uint32Array, length: number, state: BlitState, tile: Uint8Array) => BlitJob | string | undefined;
+
+const NO_TILE = new Uint8Array();
+
 const blit =
-  (parse: (command: Uint32Array, length: number, state: BlitState) => BlitJob | string): Execute =>
+  (parse: Parse): Execute =>
   (streamer, length) =>
-    begin(parse(streamer.command, length, stateOf(streamer)));
+    begin(parse(streamer.command, length, stateOf(streamer), NO_TILE));
 
 /** XY_PAT_BLT: its pattern is read before its first row. */
 const pattern: Execute = (streamer, length) => {
@@ -36,8 +45,10 @@ const pattern: Execute = (streamer, length) => {
   const { address, length: bytes } = patternOf(command);
   const tile = new Uint8Array(bytes);
   if (!streamer.ownMemory.copyIn(address, tile, 0, bytes)) return unmapped(streamer.privileged, address);
-  return begin(patternBlit(command, length, tile, stateOf(streamer)));
+  return begin(parsePattern(command, length, stateOf(streamer), tile));
 };
+
+const parsePattern: Parse = (command, length, state, tile) => patternBlit(command, length, tile, state);
 
 /** XY_SETUP_CLIP_BLT: the clipping rectangle. */
 const setupClip: Execute = (streamer, length) => {
@@ -53,15 +64,20 @@ const setup: Execute = (streamer, length) => {
   return undefined;
 };
 
+/** Those that become a `BlitJob`. */
+const PARSED: readonly (readonly [opcode: number, name: string, parse: Parse, execute?: Execute])[] = [
+  [0x40, 'COLOR_BLT', byteColorBlit],
+  [0x42, 'XY_FAST_COPY_BLT', fastCopyBlit],
+  [0x43, 'SRC_COPY_BLT', byteCopyBlit],
+  [0x50, 'XY_COLOR_BLT', colorBlit],
+  [0x51, 'XY_PAT_BLT', parsePattern, pattern],
+  [0x53, 'XY_SRC_COPY_BLT', copyBlit],
+];
+
 const EXECUTED: readonly (readonly [opcode: number, name: string, execute: Execute])[] = [
   [0x01, 'XY_SETUP_BLT', setup],
   [0x03, 'XY_SETUP_CLIP_BLT', setupClip],
-  [0x40, 'COLOR_BLT', blit(byteColorBlit)],
-  [0x42, 'XY_FAST_COPY_BLT', blit(fastCopyBlit)],
-  [0x43, 'SRC_COPY_BLT', blit(byteCopyBlit)],
-  [0x50, 'XY_COLOR_BLT', blit(colorBlit)],
-  [0x51, 'XY_PAT_BLT', pattern],
-  [0x53, 'XY_SRC_COPY_BLT', blit(copyBlit)],
+  ...PARSED.map(([opcode, name, parse, execute = blit(parse)]) => [opcode, name, execute] as const),
 ];
 
 /** Blits that are parsed by length only. */
@@ -93,3 +109,37 @@ export const BLITS: Readonly<Record<number, CommandDef>> = {
     EXECUTED.map(([opcode, name, execute]): [number, CommandDef] => [opcode, { name, length: low8, skipped: false, execute }]),
   ),
 };
+
+/** Dwords of the longest blit, and bytes of the largest pattern. */
+const BLIT_DWORDS_MAX = 10;
+const PATTERN_MAX = 256;
+/** The 2D client in a header's bits 31:29, and the engine that has it. */
+const BLITTER_CLIENT = 2;
+const BCS = 1;
+
+/**
+ * A blit in progress as a part of a saved state: its command, its pattern and how many rows are done. It is parsed again, by the
+ * same rules as when the guest gave it. To be called when the streamer's clipping rectangle and SWCTRL are restored.
+ */
+export function exchangeBlit(state: StateStream, streamer: CommandStreamer, job: BlitJob | undefined): BlitJob | undefined {
+  return optional(state, 'blit', job, (running) => {
+    const { command } = streamer;
+    const length = state.u32('dwords', low8(command[0] as number), BLIT_DWORDS_MAX, 1);
+    for (let i = 0; i < length; i++) command[i] = state.u32('command', command[i] as number);
+    const tile = state.blob('pattern', running?.tile?.bytes ?? NO_TILE, PATTERN_MAX);
+    const blit = running ?? parseAgain(state, streamer, length, tile);
+    blit.done = state.u32('done', blit.done, blit.rows);
+    return blit;
+  });
+}
+
+function parseAgain(state: StateStream, streamer: CommandStreamer, length: number, tile: Uint8Array): BlitJob {
+  const { command, engine } = streamer;
+  const header = command[0] as number;
+  const parse = PARSED.find(([opcode]) => opcode === ((header >>> 22) & 0x7f))?.[2];
+  if (engine.id !== BCS || header >>> 29 !== BLITTER_CLIENT || parse === undefined || low8(header) !== length)
+    return state.refuse('the command is no blit of this engine');
+  if (tile.length !== (parse === parsePattern ? patternOf(command).length : 0)) return state.refuse('the pattern is not the command’s');
+  const job = parse(command, length, streamer, tile);
+  return typeof job === 'object' ? job : state.refuse(`the blit is not possible${job === undefined ? '' : `: ${job}`}`);
+}

@@ -1,4 +1,5 @@
 /** A blit that was parsed and is worked off by `runBlit` (blit-rows.ts), and how parsed rectangles become one. */
+import type { StateStream } from '../state/stream.js';
 import { type CompiledRop, compileRop, ROP, usesDestination, usesSource } from './rop.js';
 import { type RowOrder, rowOrder } from './row-order.js';
 import { type Surface, Tiling, tileWidth } from './surface.js';
@@ -46,6 +47,12 @@ export interface Rectangle {
   readonly y1: number;
   readonly x2: number;
   readonly y2: number;
+}
+
+/** A rectangle of signed 16-bit coordinates as a part of a saved state. */
+export function exchangeRectangle(state: StateStream, { x1, y1, x2, y2 }: Rectangle): Rectangle {
+  const edge = (name: string, value: number): number => (state.u32(name, value & 0xffff, 0xffff) << 16) >> 16;
+  return { x1: edge('x1', x1), y1: edge('y1', y1), x2: edge('x2', x2), y2: edge('y2', y2) };
 }
 
 export interface Target extends Rectangle {

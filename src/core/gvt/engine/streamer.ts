@@ -7,33 +7,16 @@
  */
 import { PAGE_SIZE } from '../../addresses.js';
 import type { Engine, GpuMemory, GpuPage, GvtEvent } from '../roles.js';
-import type { RingState } from '../submission/context-image.js';
+import type { Saved, StateStream } from '../state/stream.js';
+import { exchangeRing, type RingState } from '../submission/context-image.js';
 import type { SubmissionParts } from '../submission/submission.js';
-import type { BlitJob, Rectangle } from './blit-job.js';
+import { exchangeBlit } from './blit-commands.js';
+import { type BlitJob, exchangeRectangle, type Rectangle } from './blit-job.js';
 import { isDone, runBlit } from './blit-rows.js';
 import { type CommandDef, type Flow, MAX_EXECUTED_DWORDS } from './command.js';
 import { findCommand } from './commands.js';
 import { ENGINE_REGISTER, rootOf } from './engine-registers.js';
-
-export const Outcome = {
-  /** Head reached tail. */
-  DONE: 0,
-  /** The budget is used up; `run()` goes on from here. */
-  BUDGET: 1,
-  /** The engine cannot go on; `fault` says why. */
-  FAULT: 2,
-  /** A semaphore has not its value yet; `run()` looks again. */
-  WAIT: 3,
-} as const;
-export type Outcome = (typeof Outcome)[keyof typeof Outcome];
-
-/** What made the engine stop, for the registers that tell of it. */
-export interface Fault {
-  readonly why: string;
-  /** A page fault, at this address of GGTT or per-process memory. Undefined: a bad instruction. */
-  readonly address: number | undefined;
-  readonly ggtt: boolean;
-}
+import { type Fault, Outcome } from './outcome.js';
 
 /** Nesting below the ring: a batch and a second-level batch. */
 const MAX_DEPTH = 2;
@@ -54,22 +37,29 @@ const NO_PAGE = -2 * PAGE_SIZE;
 const NO_RING: RingState = { head: 0, tail: 0, start: 0, size: PAGE_SIZE };
 const GGTT_SPACE = 0;
 const PROCESS_SPACE = 1;
+/** A batch begins below 2^48, and ends where nothing is mapped any more. */
+const ADDRESS_MAX = 2 ** 49;
 
-export class CommandStreamer {
+export class CommandStreamer implements Saved {
   readonly engine: Engine;
   readonly parts: SubmissionParts;
-  /** The command in execution: a private copy. */
+  /** The command in execution: a private copy. Not saved: over between two commands; that of a blit in progress is in `exchangeBlit`. */
   readonly command = new Uint32Array(MAX_EXECUTED_DWORDS);
-  /** Why the last run ended with FAULT. */
+  /** Why the last run ended with FAULT. Not saved: whoever ran it has taken it. */
   fault: Fault = { why: '', address: undefined, ggtt: true };
-  /** Budget that the last run used. */
+  /** Budget that the last run used. Not saved: of that run. */
   spent = 0;
   /** Clipping rectangle of the blitter. */
   clip: Rectangle = { x1: 0, y1: 0, x2: 0, y2: 0 };
+  /** BCS_SWCTRL as the last blit found it. */
+  swctrl = 0;
+  /** Not saved: it is fetched again. */
   readonly #page = new Uint8Array(PAGE_SIZE);
+  /** Not saved: a view of `#page`. */
   readonly #words = new Uint32Array(this.#page.buffer);
-  /** GPU address of the page in the buffer, and its address space. */
+  /** GPU address of the page in the buffer, and its address space. Not saved: it is fetched again. */
   #pageAt = NO_PAGE;
+  /** Not saved: of `#pageAt`. */
   #pageSpace = GGTT_SPACE;
   #ring = NO_RING;
   #base: number = Base.RING;
@@ -78,7 +68,7 @@ export class CommandStreamer {
   #baseEnd = 0;
   /** The context's addresses have 48 bits. */
   #wide = true;
-  /** Memory of the context's page tables, once it was used. */
+  /** Memory of the context's page tables, once it was used. Not saved: looked up by its root again. */
   #process: GpuMemory | undefined;
   /** Position in the ring, bytes from its start. */
   #head = 0;
@@ -131,6 +121,41 @@ export class CommandStreamer {
     this.#blit = undefined;
     this.#depth = 0;
     this.#process = undefined;
+  }
+
+  /** Where it stands. What it had fetched it fetches again. */
+  exchange(state: StateStream): void {
+    state.within('clip', () => {
+      this.clip = exchangeRectangle(state, this.clip);
+    });
+    this.swctrl = state.u32('swctrl', this.swctrl);
+    state.within('ring', () => {
+      this.#ring = exchangeRing(state, this.#ring);
+    });
+    this.#base = state.u32('base', this.#base, Base.RING);
+    this.#baseAt = state.integer('base-at', this.#baseAt, ADDRESS_MAX);
+    this.#wide = state.bool('wide', this.#wide);
+    this.#head = state.u32('head', this.#head, this.#ring.size - 4);
+    this.#depth = state.u32('depth', this.#depth, this.#base === Base.RING ? MAX_DEPTH : 0);
+    for (let level = 0; level < this.#depth; level++) {
+      this.#batches[level] = state.integer('batch', this.#batches[level] as number, ADDRESS_MAX);
+      this.#spaces[level] = state.u32('space', this.#spaces[level] as number, PROCESS_SPACE);
+    }
+    this.#at = state.integer('at', this.#at, ADDRESS_MAX);
+    this.#header = state.u32('header', this.#header);
+    this.#blit = exchangeBlit(state, this, this.#blit);
+    if (state.restoring) this.#settle(state);
+  }
+
+  /** Checks a restored position, and adds what follows from it. */
+  #settle(state: StateStream): void {
+    const { indirect, perContext } = this.#ring;
+    const first = this.#base === Base.INDIRECT ? indirect?.at : this.#base === Base.PER_CONTEXT ? perContext : 0;
+    if (first === undefined || (this.#base !== Base.RING && this.#baseAt < first))
+      state.refuse('it is in a batch that the context has not');
+    this.#baseEnd = this.#base === Base.INDIRECT ? (indirect?.at ?? 0) + (indirect?.bytes ?? 0) : Number.POSITIVE_INFINITY;
+    for (const at of [this.#head, this.#baseAt, ...this.#batches]) if (at % 4 !== 0) state.refuse('a command is not aligned');
+    this.rootChanged();
   }
 
   /** The PDP registers, or the tables that they name, may be others than before. */

@@ -5,6 +5,7 @@
 import { type Gfn, hex } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
 import type { GpuMemory, PpgttRoot, ProcessMemory } from '../roles.js';
+import type { Saved, StateStream } from '../state/stream.js';
 import { AddressSpace, type SpaceOwner } from './address-space.js';
 import { Shadow, type ShadowParts } from './shadow.js';
 
@@ -26,15 +27,22 @@ type Key = number | string;
 const keyOf = ({ wide, directories }: PpgttRoot): Key =>
   wide ? (directories[0] as number) : `${directories[0]},${directories[1]},${directories[2]},${directories[3]}`;
 
-export class Ppgtt implements ProcessMemory, SpaceOwner {
+/** The directories that a key names. */
+const directoriesOf = (key: Key): number[] => (typeof key === 'number' ? [key] : key.split(',').map(Number));
+/** Frames of entries have 34 bits. */
+const LAST_FRAME = 2 ** 34 - 1;
+const COUNT_MAX = 2 ** 32 - 1;
+
+export class Ppgtt implements ProcessMemory, SpaceOwner, Saved {
   readonly shadow: Shadow;
   readonly #parts: ShadowParts;
-  /** The one used last is the last. */
+  /** The one used last is the last. Not saved: found again by their roots. */
   readonly #spaces = new Map<Key, AddressSpace>();
   /** How often each root was announced. */
   readonly #announced = new Map<Key, number>();
+  /** Not saved: asked for by whoever caused it. */
   #cost = 0;
-  /** The last one in `#spaces`, or undefined when that is not known. */
+  /** The last one in `#spaces`, or undefined when that is not known. Not saved: of `#spaces`. */
   #last: AddressSpace | undefined;
 
   constructor(parts: ShadowParts) {
@@ -117,6 +125,24 @@ export class Ppgtt implements ProcessMemory, SpaceOwner {
   clear(): void {
     this.invalidate();
     this.#announced.clear();
+  }
+
+  /** The announced roots. Tables are copied and tracked again as the engine walks over them. */
+  exchange(state: StateStream): void {
+    const before = [...this.#announced];
+    state.list('announced', before.length, ANNOUNCED_MAX, (i) => {
+      const [key, count] = before[i] ?? [0, 0];
+      const known = directoriesOf(key);
+      const wide = state.bool('wide', typeof key === 'number');
+      const directories = Array.from({ length: wide ? 1 : 4 }, (_, n) =>
+        state.integer('directory', known[n] ?? 0, LAST_FRAME, wide ? 1 : 0),
+      );
+      const stored = state.u32('times', count, COUNT_MAX, 1);
+      if (!state.restoring) return;
+      const restored = keyOf({ wide, directories });
+      if (this.#announced.has(restored)) state.refuse(`root ${i} is there twice`);
+      this.#announced.set(restored, stored);
+    });
   }
 
   // --- SpaceOwner -----------------------------------------------------------------------------------------------------

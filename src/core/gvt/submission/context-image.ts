@@ -4,6 +4,7 @@
  */
 import { PAGE_SIZE } from '../../addresses.js';
 import type { GpuMemory } from '../roles.js';
+import { optional, type StateStream } from '../state/stream.js';
 
 /** Byte offsets of the values in the ring state page. */
 const CONTEXT_CONTROL = 0x0c;
@@ -26,6 +27,9 @@ const RING_VALID = 1;
  * quadwords, drivers write it so; a tail between two of them is taken as it stands, so that it cuts no command.
  */
 const OFFSET_MASK = 0x1f_fffc;
+/** Bytes of the longest ring, and of the longest batch of a context's own. */
+const RING_SIZE_MAX = 512 * PAGE_SIZE;
+const INDIRECT_MAX = 0x3f * 64;
 
 export interface RingState {
   /** Bytes from the ring's start; below `size`. */
@@ -84,6 +88,22 @@ function ownBatches(): Pick<RingState, 'indirect' | 'perContext'> {
     ...((indirect & 0x3f) === 0 ? {} : { indirect: { at: (indirect & ~0x3f) >>> 0, bytes: (indirect & 0x3f) * 64 } }),
     ...((perContext & 1) === 0 ? {} : { perContext: (perContext & -PAGE_SIZE) >>> 0 }),
   };
+}
+
+/** A ring that was accepted, as a part of a saved state. */
+export function exchangeRing(state: StateStream, ring: RingState): RingState {
+  const size = state.u32('size', ring.size, RING_SIZE_MAX, PAGE_SIZE);
+  const start = state.u32('start', ring.start);
+  const head = state.u32('head', ring.head, size - 4);
+  const tail = state.u32('tail', ring.tail, size - 4);
+  const indirect = optional(state, 'indirect', ring.indirect, (batch) => ({
+    at: state.u32('at', batch?.at ?? 0),
+    bytes: state.u32('bytes', batch?.bytes ?? 0, INDIRECT_MAX, 64),
+  }));
+  const perContext = optional(state, 'per-context', ring.perContext, (at) => state.u32('at', at ?? 0));
+  const unaligned = (size % PAGE_SIZE) | (start % PAGE_SIZE) | (head % 4) | (tail % 4) | ((perContext ?? 0) % PAGE_SIZE);
+  if (unaligned !== 0 || ((indirect?.at ?? 0) | (indirect?.bytes ?? 0)) % 64 !== 0) state.refuse('the ring is not aligned');
+  return { head, tail, start, size, ...(indirect === undefined ? {} : { indirect }), ...(perContext === undefined ? {} : { perContext }) };
 }
 
 /** CTX_CONTROL bit 0: the image held no state to restore. It does once the context has run. */

@@ -4,6 +4,7 @@
  * after it: a guest that polls the index never sees a half-written entry.
  */
 import type { GpuMemory } from '../roles.js';
+import type { Saved, StateStream } from '../state/stream.js';
 
 export const CSB_SLOTS = 6;
 /** Entry bits. */
@@ -22,7 +23,7 @@ const PAGE_INDEX = 0x7c;
 /** Write pointer after reset: the next entry goes to slot 0. */
 const UNWRITTEN = 7;
 
-export class ContextStatusBuffer {
+export class ContextStatusBuffer implements Saved {
   readonly #memory: GpuMemory;
   readonly #entries = new Uint32Array(CSB_SLOTS * 2);
   #write = UNWRITTEN;
@@ -36,6 +37,13 @@ export class ContextStatusBuffer {
     this.#entries.fill(0);
     this.#write = UNWRITTEN;
     this.#read = 0;
+  }
+
+  /** What stands in the status page is guest memory. */
+  exchange(state: StateStream): void {
+    state.words('entries', this.#entries);
+    this.#write = state.u32('write', this.#write, 7);
+    this.#read = state.u32('read', this.#read, 7);
   }
 
   /** Register dword at 0x370 + 4 * index. */

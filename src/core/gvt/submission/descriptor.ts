@@ -1,5 +1,8 @@
 /** Context descriptors as the guest writes them to ELSP (facts: gvt.md 4.12, i915.md rule 4). */
 
+import { PAGE_SIZE } from '../../addresses.js';
+import type { StateStream } from '../state/stream.js';
+
 const VALID = 1 << 0;
 const PRIVILEGE = 1 << 8;
 /** Addressing mode, bits 4:3: 1 is 32-bit, 3 is 64-bit; GVT-g refuses the others. */
@@ -15,6 +18,14 @@ export interface ContextDescriptor {
   readonly id: number;
   /** Its per-process addresses have 48 bits. */
   readonly wide: boolean;
+}
+
+/** One that was accepted, as a part of a saved state. */
+export function exchangeDescriptor(state: StateStream, descriptor: ContextDescriptor | undefined): ContextDescriptor {
+  const { lrca, id, wide } = descriptor ?? { lrca: 0, id: 0, wide: false };
+  const stored = { lrca: state.u32('lrca', lrca), id: state.u32('id', id), wide: state.bool('wide', wide) };
+  if (stored.lrca % PAGE_SIZE !== 0) state.refuse('a context does not start at a page');
+  return stored;
 }
 
 export const isValid = (low: number): boolean => (low & VALID) !== 0;

@@ -5,20 +5,24 @@
 import { PAGE_SIZE } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
 import { ALL_DONE, ENGINE_REGISTER, PDP_REGISTERS, RING_NOT_DONE } from '../engine/engine-registers.js';
-import { CommandStreamer, Outcome } from '../engine/streamer.js';
+import { Outcome } from '../engine/outcome.js';
+import { CommandStreamer } from '../engine/streamer.js';
 import type { Engine, GvtEvent } from '../roles.js';
+import { optional, type Saved, type StateStream } from '../state/stream.js';
 import { type ContextState, finishContext, readContext } from './context-image.js';
 import { ContextStatusBuffer, CSB } from './csb.js';
 import { type ContextDescriptor, isValid, parseDescriptor, sameContext } from './descriptor.js';
-import { currentContext, type ExecList, encodeStatus, lastElement } from './execlist.js';
+import { currentContext, type ExecList, encodeStatus, exchangeList, lastElement } from './execlist.js';
 import { tellOfFault } from './fault-registers.js';
 import type { SubmissionParts } from './submission.js';
 
 /** The render engine's contexts have batches of their own. */
 const RENDER = 0;
 const PORT_DWORDS = 4;
+/** Bytes of the sentence that says why an engine stopped. */
+const HUNG_TEXT_MAX = 400;
 
-export class EngineQueue {
+export class EngineQueue implements Saved {
   readonly engine: Engine;
   readonly csb: ContextStatusBuffer;
   /** RUN_LIST_ENABLE. What was accepted while it was on goes on when it is off. */
@@ -142,6 +146,28 @@ export class EngineQueue {
     this.#lastReason = 0;
     this.#lastContextId = 0;
     this.csb.reset();
+  }
+
+  /** Submitted and running contexts. What their images and rings hold is guest memory. */
+  exchange(state: StateStream): void {
+    this.enabled = state.bool('enabled', this.enabled);
+    state.words('port', this.#port);
+    this.#portCount = state.u32('port-count', this.#portCount, PORT_DWORDS - 1);
+    this.#nextSlot = state.u32('next-slot', this.#nextSlot, 1);
+    this.#running = optional(state, 'running', this.#running, (list) => exchangeList(state, list));
+    this.#pending = optional(state, 'pending', this.#pending, (list) => exchangeList(state, list));
+    this.#loaded = state.bool('loaded', this.#loaded);
+    this.#lastReason = state.u32('last-reason', this.#lastReason, 0xffff);
+    this.#lastContextId = state.u32('last-context', this.#lastContextId);
+    this.#hung = optional(state, 'hung', this.#hung, (why) => state.text('why', why ?? '', HUNG_TEXT_MAX));
+    this.#ticksBefore = state.u32('ticks-before', this.#ticksBefore);
+    this.#loadedAt = state.u32('loaded-at', this.#loadedAt);
+    state.within('csb', () => this.csb.exchange(state));
+    state.within('streamer', () => this.#streamer.exchange(state));
+    if (this.#running === undefined && (this.#pending !== undefined || this.#loaded || this.#hung !== undefined))
+      state.refuse('nothing runs, and something waits for it');
+    if (this.#pending !== undefined && (this.#pending.slot === this.#running?.slot || this.#pending.current !== 0))
+      state.refuse('the slots of the two lists are not theirs');
   }
 
   /** @returns why the submission is refused, or undefined */

@@ -1,6 +1,6 @@
 /** What an engine's registers and its interrupt tell of why it stopped, as i915's error capture reads them (i915_reg.h). */
 import { ENGINE_REGISTER, ERROR_INSTRUCTION } from '../engine/engine-registers.js';
-import type { Fault } from '../engine/streamer.js';
+import type { Fault } from '../engine/outcome.js';
 import type { Engine, GvtEvent } from '../roles.js';
 import type { SubmissionParts } from './submission.js';
 

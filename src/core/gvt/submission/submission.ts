@@ -15,6 +15,7 @@ import {
   type RegisterStore,
   type VgpuStatistics,
 } from '../roles.js';
+import type { Saved, StateStream } from '../state/stream.js';
 import { EngineQueue } from './engine-queue.js';
 
 export interface SubmissionParts {
@@ -34,7 +35,7 @@ export interface SubmissionParts {
  */
 export const INLINE_BUDGET = 4096;
 
-export class Submission {
+export class Submission implements Saved {
   readonly #queues: readonly EngineQueue[];
 
   constructor(parts: SubmissionParts) {
@@ -88,6 +89,10 @@ export class Submission {
   /** Drops everything of the engines in the mask (bit = EngineId); no status entry tells of it. */
   reset(engineMask: number): void {
     for (const queue of this.#queues) if ((engineMask & (1 << queue.engine.id)) !== 0) queue.reset();
+  }
+
+  exchange(state: StateStream): void {
+    for (const queue of this.#queues) state.within(queue.engine.name, () => queue.exchange(state));
   }
 
   /** Why the engine stopped, until it is reset; undefined while it has not. */
