@@ -1,6 +1,7 @@
 /** The registry of backends and the choice between them. */
 import { MptError } from '../core/errors.js';
 import { nearestName } from '../core/nearest-name.js';
+import { acrn } from './acrn/index.js';
 import { kvm } from './kvm/index.js';
 import type { BackendModule, ProbeResult } from './module.js';
 import { sim } from './sim/index.js';
@@ -10,11 +11,12 @@ import { xen } from './xen/index.js';
 export type { BackendModule, OptionsSchema, ProbeResult } from './module.js';
 
 /**
- * Every backend, in the order in which `auto` tries the hypervisors; simulations stand last. Xen comes first: in its control
- * domain it owns the machine, and a /dev/kvm there can only be a nested one.
+ * Every backend, in the order in which `auto` tries the hypervisors; simulations stand last. Xen and ACRN come before KVM: in a
+ * control domain or service VM they own the machine, and a /dev/kvm there can only be a nested one. Both at once cannot be.
  */
 export const BACKENDS: readonly BackendModule[] = [
   xen as BackendModule,
+  acrn as BackendModule,
   kvm as BackendModule,
   vfioUser as BackendModule,
   sim as BackendModule,

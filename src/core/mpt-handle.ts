@@ -11,6 +11,7 @@ import { type HostPages, type MptOperationName, type MptVgpuOps, OP_INDEX, type 
 import type { MptBackend } from './mpt-backend.js';
 import { fits, isSpan, msiFault } from './mpt-checks.js';
 import { MptHandleHooks } from './mpt-hooks.js';
+import { isPvinfo } from './pvmmio.js';
 import { RangeSet } from './ranges.js';
 
 const ATTACHED = 0;
@@ -410,7 +411,9 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   claims(request: IoRequest): boolean {
     switch (request.kind) {
       case IoKind.MMIO:
-        return this.#traps.find(request.address) !== undefined;
+        return (
+          this.#traps.find(request.address) !== undefined || (this.#pvmmio !== undefined && isPvinfo(this.#pvmmio.start, request.address))
+        );
       case IoKind.WP:
         return (
           this.#tracked.has(Math.floor(request.address / PAGE_SIZE)) ||

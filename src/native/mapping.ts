@@ -2,7 +2,8 @@
 import { Hva } from '../core/addresses.js';
 import { MptError } from '../core/errors.js';
 import { detachArrayBuffer } from './detach.js';
-import { MAP, PROT, type Syscalls } from './syscalls.js';
+import { OwnedFd } from './fd.js';
+import { MAP, MFD, PROT, type Syscalls } from './syscalls.js';
 
 const ENOMEM = 12;
 /** Bytes that one ArrayBuffer over foreign memory may have: past it, koffi and Node 20 end the process. */
@@ -33,6 +34,18 @@ export class OwnedMapping {
   static anonymous(sys: Syscalls, length: number, what: string): OwnedMapping {
     const flags = MAP.SHARED | MAP.ANONYMOUS | MAP.NORESERVE;
     return new OwnedMapping(sys, sys.mmap(checkLength(length, what), PROT.READ | PROT.WRITE, flags, -1, 0), length, what);
+  }
+
+  /** Zeroed shared memory of an anonymous file, by whose name /proc shows it; pages are allocated at first touch. */
+  static memfd(sys: Syscalls, length: number, what: string, name: string): OwnedMapping {
+    const fd = new OwnedFd(sys, sys.memfdCreate(name, MFD.CLOEXEC), `memfd_create of ${what}`);
+    try {
+      const result = sys.ftruncate(fd.fd, checkLength(length, what));
+      if (result < 0) throw new MptError('HYPERVISOR', `ftruncate of ${what} failed`, { errno: -result, size: length });
+      return OwnedMapping.file(sys, fd.fd, length, what);
+    } finally {
+      fd.close();
+    }
   }
 
   /** The first `length` bytes of a file or device. */

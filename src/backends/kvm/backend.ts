@@ -9,10 +9,10 @@ import type { Machine, MachineSpec } from '../../core/machine.js';
 import type { HostPages, VgpuAttachment } from '../../core/mpt.js';
 import { MptBackend } from '../../core/mpt-backend.js';
 import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
+import type { ArmedMsi } from '../../native/armed-msi.js';
 import { OwnedFd } from '../../native/fd.js';
 import { OwnedMapping } from '../../native/mapping.js';
 import { O, type Syscalls } from '../../native/syscalls.js';
-import type { ArmedMsi } from './irq.js';
 import { KvmMachine, type KvmVmOwner } from './machine.js';
 import { DEFAULT_DEVICE, kvmFeatures, probeKvm } from './probe.js';
 

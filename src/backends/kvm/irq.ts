@@ -4,6 +4,7 @@
  */
 import { PAGE_SIZE } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
+import { ArmedMsi } from '../../native/armed-msi.js';
 import { OwnedFd } from '../../native/fd.js';
 import { OwnedMapping } from '../../native/mapping.js';
 import { EFD, type Syscalls } from '../../native/syscalls.js';
@@ -109,41 +110,5 @@ export class KvmIrq {
     view.setUint32(ROUTING.nr, chips + this.#routes.size, true);
     const result = this.#sys.ioctlBuffer(this.#vm, KVM_IOCTL.KVM_SET_GSI_ROUTING, new Uint8Array(view.buffer));
     if (result < 0) throw new MptError('HYPERVISOR', 'KVM_SET_GSI_ROUTING failed', { errno: -result });
-  }
-}
-
-/** A message bound to an eventfd. */
-export class ArmedMsi {
-  readonly address: number;
-  readonly data: number;
-  readonly #sys: Syscalls;
-  readonly #event: OwnedFd;
-  readonly #disarm: () => void;
-  readonly #one = new Uint8Array(new BigUint64Array([1n]).buffer);
-
-  constructor(sys: Syscalls, event: OwnedFd, address: number, data: number, disarm: () => void) {
-    this.#sys = sys;
-    this.#event = event;
-    this.address = address;
-    this.data = data;
-    this.#disarm = disarm;
-  }
-
-  get fd(): number {
-    return this.#event.fd;
-  }
-
-  raise(): void {
-    const result = this.#sys.write(this.#event.fd, this.#one);
-    if (result < 0) throw new MptError('HYPERVISOR', 'writing the irqfd failed', { errno: -result, address: this.address });
-  }
-
-  close(): void {
-    if (!this.#event.open) return;
-    try {
-      this.#disarm();
-    } finally {
-      this.#event.close();
-    }
   }
 }

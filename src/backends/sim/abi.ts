@@ -10,12 +10,5 @@ export const MACHINE_LIMIT = 2 ** 51;
 /** `hva = machine address + HVA_OFFSET`. */
 export const HVA_OFFSET = MACHINE_LIMIT;
 
-/** pvmmio layout in BAR0 (facts: gvt.md 1.3 #16 and 5.5): register file, PVINFO page inside it, shared page after it. */
-export const PVMMIO = {
-  registerFileSize: 0x20_0000,
-  pvinfoOffset: 0x7_8000,
-  sharedPageOffset: 0x20_0000,
-} as const;
-
 /** Messages that a handle keeps for inspection; older ones are dropped. */
 export const MSI_LOG_MAX = 1024;

@@ -1,11 +1,11 @@
 /** The operations of one attached vGPU on the simulation. */
 import { DmaAddress, type Gfn, type Gpa, Mfn, PAGE_SIZE } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
-import { IoKind, type IoRequest } from '../../core/io-request.js';
 import type { HostPages, VgpuAttachment } from '../../core/mpt.js';
 import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
+import { checkPvmmio, PVMMIO, PVMMIO_SIZE } from '../../core/pvmmio.js';
 import { type Mapping, makeMapping, PageFlag } from '../../pc/address-space.js';
-import { MSI_LOG_MAX, PVMMIO } from './abi.js';
+import { MSI_LOG_MAX } from './abi.js';
 import type { SimBackend } from './backend.js';
 import type { SimMachine } from './machine.js';
 
@@ -175,21 +175,11 @@ export class SimHandle extends MptHandle {
       return;
     }
     const { registerFileSize, pvinfoOffset, sharedPageOffset } = PVMMIO;
-    const bytes = sharedPageOffset + PAGE_SIZE;
-    if (start % PAGE_SIZE !== 0 || end - start + 1 < bytes)
-      throw new MptError('INVALID_ARGUMENT', 'the window is not page aligned or has no room for register file and shared page', {
-        address: start,
-        size: end - start + 1,
-        limit: bytes,
-      });
-    const { registerFile, sharedPage } = this.vgpu.pvmmio as NonNullable<VgpuAttachment['pvmmio']>;
-    if (registerFile.count * PAGE_SIZE < registerFileSize || sharedPage.count < 1)
-      throw new MptError('INVALID_ARGUMENT', 'the register file has too few pages', {
-        size: registerFile.count,
-        limit: registerFileSize / PAGE_SIZE,
-      });
-    if (this.#vm.space.touches(start, start + bytes - 1))
-      throw new MptError('OVERLAP', 'the window overlaps guest RAM or mapped memory', { address: start, size: bytes });
+    const pages = this.vgpu.pvmmio as NonNullable<VgpuAttachment['pvmmio']>;
+    checkPvmmio(start, end, pages);
+    const { registerFile, sharedPage } = pages;
+    if (this.#vm.space.touches(start, start + PVMMIO_SIZE - 1))
+      throw new MptError('OVERLAP', 'the window overlaps guest RAM or mapped memory', { address: start, size: PVMMIO_SIZE });
     const file = this.#sim.hostMemory.view(registerFile.mfn * PAGE_SIZE, registerFileSize);
     const shared = this.#sim.hostMemory.view(sharedPage.mfn * PAGE_SIZE, PAGE_SIZE);
     const afterPvinfo = pvinfoOffset + PAGE_SIZE;
@@ -200,14 +190,6 @@ export class SimHandle extends MptHandle {
     ];
     for (const mapping of mappings) this.#vm.space.add(mapping);
     this.#pvmmio = { start, mappings };
-  }
-
-  /** Beside the base class's areas: the PVINFO page while pvmmio is on. */
-  override claims(request: IoRequest): boolean {
-    if (super.claims(request)) return true;
-    if (this.#pvmmio === undefined || request.kind !== IoKind.MMIO) return false;
-    const offset = request.address - this.#pvmmio.start - PVMMIO.pvinfoOffset;
-    return offset >= 0 && offset < PAGE_SIZE;
   }
 
   // --- dma ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@ import { DmaAddress, type Gfn, type Gpa, Mfn, PAGE_SIZE } from '../../core/addre
 import { MptError } from '../../core/errors.js';
 import type { VgpuAttachment } from '../../core/mpt.js';
 import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
+import { PageSnapshots } from '../../native/page-snapshots.js';
 import { TRACKED_PAGES_MAX, VM_FRAMES } from './abi.js';
 import type { VfioUserBackend } from './backend.js';
 import type { PresentedFunction } from './presented.js';
@@ -18,9 +19,7 @@ export interface VfioUserVm {
 export class VfioUserHandle extends MptHandle {
   readonly presented: PresentedFunction;
   readonly #vm: VfioUserVm;
-  /** Tracked pages as they were when they were last looked at. */
-  readonly #snapshots = new Map<number, Uint8Array>();
-  readonly #page = new Uint8Array(PAGE_SIZE);
+  readonly #snapshots = new PageSnapshots((gfn, target) => this.#readPage(gfn, target));
 
   constructor(backend: VfioUserBackend, vm: VfioUserVm, vgpu: VgpuAttachment, presented: PresentedFunction) {
     super(backend, vgpu, { ...DEFAULT_LIMITS, pinnedPages: backend.pinLimit, trackedPages: TRACKED_PAGES_MAX });
@@ -39,17 +38,7 @@ export class VfioUserHandle extends MptHandle {
 
   protected override doWriteGpa(gpa: Gpa, source: Uint8Array, offset: number, length: number): void {
     this.presented.memory.write(gpa, source, offset, length);
-    if (this.#snapshots.size > 0) this.#noteHostWrite(gpa, source, offset, length);
-  }
-
-  /** What the host writes is no guest write: the copies of tracked pages follow. */
-  #noteHostWrite(gpa: number, source: Uint8Array, offset: number, length: number): void {
-    for (let done = 0; done < length; ) {
-      const at = (gpa + done) % PAGE_SIZE;
-      const n = Math.min(length - done, PAGE_SIZE - at);
-      this.#snapshots.get(Math.floor((gpa + done) / PAGE_SIZE))?.set(source.subarray(offset + done, offset + done + n), at);
-      done += n;
-    }
+    this.#snapshots.hostWrote(gpa, source, offset, length);
   }
 
   protected override doIsValidGfn(gfn: Gfn): boolean {
@@ -73,11 +62,7 @@ export class VfioUserHandle extends MptHandle {
   // --- page track: what a page held is compared with what it holds ----------------------------------------------------
 
   protected override doEnablePageTrack(gfn: Gfn): void {
-    const snapshot = new Uint8Array(PAGE_SIZE);
-    if (!this.presented.memory.covers(gfn * PAGE_SIZE, PAGE_SIZE))
-      throw new MptError('NOT_RAM', 'the frame is not guest RAM', { address: gfn * PAGE_SIZE });
-    this.presented.memory.read(gfn * PAGE_SIZE, snapshot, 0, PAGE_SIZE);
-    this.#snapshots.set(gfn, snapshot);
+    if (!this.#snapshots.add(gfn)) throw new MptError('NOT_RAM', 'the frame is not guest RAM', { address: gfn * PAGE_SIZE });
   }
 
   protected override doDisablePageTrack(gfn: Gfn): void {
@@ -86,21 +71,14 @@ export class VfioUserHandle extends MptHandle {
 
   /** A frame that cannot be read, because the client took it away or does not answer, has not been written. */
   protected override doSyncPageTrack(written: (gfn: Gfn) => void): void {
-    const changed: number[] = [];
-    for (const [gfn, snapshot] of this.#snapshots) {
-      if (!this.#readPage(gfn)) continue;
-      if (Buffer.compare(this.#page, snapshot) === 0) continue;
-      snapshot.set(this.#page);
-      changed.push(gfn);
-    }
-    for (const gfn of changed) written(gfn as Gfn);
+    this.#snapshots.sync(written);
   }
 
-  #readPage(gfn: number): boolean {
+  #readPage(gfn: number, target: Uint8Array): boolean {
     const { memory } = this.presented;
     if (!memory.covers(gfn * PAGE_SIZE, PAGE_SIZE)) return false;
     try {
-      memory.read(gfn * PAGE_SIZE, this.#page, 0, PAGE_SIZE);
+      memory.read(gfn * PAGE_SIZE, target, 0, PAGE_SIZE);
       return true;
     } catch (error) {
       if (MptError.is(error) && error.code === 'NOT_RAM') return false;

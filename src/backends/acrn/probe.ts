@@ -1,0 +1,133 @@
+/** Whether this is an ACRN service VM that can carry us, by which ABI, and with which capabilities. */
+import type { Capabilities, PageTrackLevel } from '../../core/capabilities.js';
+import { errnoText, MptError } from '../../core/errors.js';
+import { OwnedMapping } from '../../native/mapping.js';
+import { PageFrames } from '../../native/page-frames.js';
+import { O, type Syscalls } from '../../native/syscalls.js';
+import type { ProbeResult } from '../module.js';
+import { HSM_IOCTL, VHM_IOCTL, VHM_STRUCT } from './abi.js';
+import type { AcrnDialect } from './calls.js';
+import { DIALECTS, HSM } from './dialects.js';
+
+export type AcrnAbi = 'auto' | AcrnDialect['name'];
+
+/** What to do about an errno of open(2) on the device. */
+const OPEN_HINTS: Readonly<Record<number, string>> = {
+  2: 'this is no ACRN service VM, or its kernel has no CONFIG_ACRN_HSM',
+  13: 'run as root',
+  1: 'run as root',
+  6: 'the kernel does not run on ACRN',
+  19: 'the kernel does not run on ACRN',
+};
+
+const PAGE_SIZE = 4096;
+/** A VHM answers this version; others than 1.x lay their structures out differently. */
+const VHM_MAJOR = 1;
+
+export const acrnCapabilities = (pageTrack: PageTrackLevel = 'sync'): Readonly<Capabilities> =>
+  Object.freeze({
+    // Neither device has a call for the right to write. Level trap takes frames away and maps them again, which uses up a table.
+    pageTrack,
+    mapGfnToMfn: true,
+    setTrapArea: true,
+    barAccess: false,
+    wholeBus: true,
+    setPvmmio: true,
+    dom0Ready: true,
+    setOpregion: false,
+    setEdid: false,
+    vfioDevice: false,
+    isValidGfn: true,
+    dmaPin: true,
+    // Pages of a memory file need not follow each other in physical memory.
+    dmaHugePage: false,
+    hostPages: true,
+    machine: true,
+    // A VM belongs to the descriptor on which it was created.
+    foreignVm: false,
+    msiEventfd: true,
+  });
+
+export interface FoundAcrn {
+  readonly dialect: AcrnDialect;
+  readonly device: string;
+  readonly version: string;
+}
+
+/** The version that a device tells, or what is wrong with it. */
+function answer(sys: Syscalls, dialect: AcrnDialect, device: string): { readonly version: string } | string {
+  const fd = sys.open(device, O.RDWR | O.CLOEXEC);
+  if (fd < 0) {
+    const hint = OPEN_HINTS[-fd];
+    return `${device} cannot be opened, errno ${errnoText(-fd)}${hint === undefined ? '' : `; ${hint}`}`;
+  }
+  try {
+    if (dialect === HSM) {
+      // It tells no version. A request that needs a VM is refused by an HSM (EINVAL), unknown to anything else (ENOTTY).
+      const result = sys.ioctl(fd, HSM_IOCTL.CLEAR_VM_IOREQ, 0);
+      return result === -ENOTTY ? `${device} is no ACRN HSM, errno ${errnoText(ENOTTY)}` : { version: 'ACRN HSM' };
+    }
+    const { api_version: VERSION } = VHM_STRUCT;
+    const bytes = new Uint8Array(VERSION.size);
+    const result = sys.ioctlBuffer(fd, VHM_IOCTL.GET_API_VERSION, bytes);
+    if (result < 0) return `${device} is no ACRN VHM, errno ${errnoText(-result)}`;
+    const view = new DataView(bytes.buffer);
+    const [major, minor] = [view.getUint32(VERSION.major_version, true), view.getUint32(VERSION.minor_version, true)];
+    return major === VHM_MAJOR ? { version: `ACRN VHM API ${major}.${minor}` } : `${device} speaks VHM API ${major}.${minor}, not ${VHM_MAJOR}.x`;
+  } finally {
+    sys.close(fd);
+  }
+}
+const ENOTTY = 25;
+
+/** The first ABI that answers, or why none does. */
+export function findAcrn(sys: Syscalls, abi: AcrnAbi = 'auto', device?: string): FoundAcrn | string {
+  const problems: string[] = [];
+  for (const dialect of DIALECTS) {
+    if (abi !== 'auto' && abi !== dialect.name) continue;
+    // A node of another name belongs to the ABI that was asked for; without one it is tried as each.
+    const node = device ?? dialect.device;
+    const found = answer(sys, dialect, node);
+    if (typeof found !== 'string') return { dialect, device: node, ...found };
+    problems.push(found);
+  }
+  return problems.join(', ');
+}
+
+/** What keeps the kernel from telling physical frames, or undefined. */
+function frameProblem(sys: Syscalls): string | undefined {
+  let page: OwnedMapping | undefined;
+  let frames: PageFrames | undefined;
+  try {
+    page = OwnedMapping.anonymous(sys, PAGE_SIZE, 'a page');
+    new Uint8Array(page.buffer)[0] = 1;
+    frames = new PageFrames(sys);
+    frames.frameOf(page.hva);
+    return undefined;
+  } catch (error) {
+    if (!MptError.is(error)) throw error;
+    const errno = error.errno === undefined ? '' : `, errno ${errnoText(error.errno)}`;
+    return `${error.text}${errno}${error.hint === undefined ? '' : `; ${error.hint}`}`;
+  } finally {
+    frames?.close();
+    page?.close();
+  }
+}
+
+/** Opens the device, looks and closes it again. Never throws. */
+export function probeAcrn(sys: Syscalls, abi?: AcrnAbi, device?: string, pageTrack?: PageTrackLevel): ProbeResult {
+  const found = findAcrn(sys, abi, device);
+  if (typeof found === 'string') return { available: false, reason: found };
+  const problem = frameProblem(sys);
+  if (problem !== undefined) return { available: false, reason: problem };
+  const tracking =
+    pageTrack === 'trap'
+      ? 'page track by mapping frames without the right to write, for about 120 changes in the life of a VM'
+      : 'no write-protect service for user space, so page track compares pages (sync)';
+  return {
+    available: true,
+    reason: `${found.device} answers; ${tracking}`,
+    version: found.version,
+    capabilities: acrnCapabilities(pageTrack),
+  };
+}

@@ -1,0 +1,96 @@
+/**
+ * What the VM sees at which guest-physical address: RAM, host pages, and frames without the right to write. ACRN has no call that
+ * changes a mapping's rights, so a frame is taken away and mapped again; what the guest does to it between the two arrives as
+ * a request and is carried out by `AcrnRequests`.
+ *
+ * Each mapping uses up a row of the kernel's table for the VM's life, so mappings are counted here and refused before the
+ * kernel does. Mapping over what is mapped panics the real hypervisor: nothing here does.
+ */
+import { PAGE_SIZE } from '../../core/addresses.js';
+import { MptError } from '../../core/errors.js';
+import { ACRN_CONST, ACRN_HYPERVISOR } from './abi.js';
+import { type AcrnCalls, checkAcrn } from './calls.js';
+
+const { ACRN_MEM_ACCESS_READ: READ, ACRN_MEM_ACCESS_EXEC: EXEC, ACRN_MEM_ACCESS_RWX: RWX, ACRN_MEMMAP_RAM: RAM } = ACRN_CONST;
+
+/** With the right to execute, or the hypervisor reports a write as MMIO and not as one to a protected page. */
+const READ_ONLY = READ | EXEC;
+
+export class MemorySegments {
+  readonly #calls: AcrnCalls;
+  /** Frames without the right to write, and the host address behind each. */
+  readonly #protected = new Map<number, number>();
+  /** Frames that were taken away and could not be mapped again. */
+  readonly #holes = new Map<number, number>();
+  #rows = 0;
+
+  constructor(calls: AcrnCalls) {
+    this.#calls = calls;
+  }
+
+  /** Rows of the kernel's table that are used up. */
+  get rows(): number {
+    return this.#rows;
+  }
+
+  /** Maps memory of this process. @throws MptError LIMIT, NO_MEMORY, HYPERVISOR; then nothing changed */
+  map(gpa: number, size: number, hva: number, writable = true): void {
+    if (this.#rows >= ACRN_HYPERVISOR.MEM_MAPPING_MAX)
+      throw new MptError('LIMIT', "the VM's table of memory mappings is used up", {
+        address: gpa,
+        size,
+        limit: ACRN_HYPERVISOR.MEM_MAPPING_MAX,
+        hint: 'ACRN gives no row back before the VM is destroyed: create a new VM',
+      });
+    const rights = writable ? RWX : READ_ONLY;
+    checkAcrn(this.#calls.setMemseg({ gpa, size, type: RAM, from: hva, rights }), 'SET_MEMSEG', { address: gpa, size });
+    this.#rows++;
+  }
+
+  /** Takes addresses away. @throws MptError HYPERVISOR; then they are still mapped */
+  unmap(gpa: number, size: number): void {
+    checkAcrn(this.#calls.unsetMemseg(gpa, size), 'UNSET_MEMSEG', { address: gpa, size });
+  }
+
+  /** Guest writes to the frame become requests. @throws MptError LIMIT, NO_MEMORY, HYPERVISOR; then nothing changed */
+  protect(gfn: number, hva: number): void {
+    if (this.#protected.has(gfn)) return;
+    this.#remap(gfn, hva, false);
+    this.#protected.set(gfn, hva);
+  }
+
+  /**
+   * The reverse. When the kernel's table is used up the frame stays protected: its writes are carried out as requests that
+   * nobody is told of, and protecting it again costs nothing.
+   */
+  unprotect(gfn: number): void {
+    const hva = this.#protected.get(gfn);
+    if (hva === undefined || this.#rows >= ACRN_HYPERVISOR.MEM_MAPPING_MAX) return;
+    this.#remap(gfn, hva, true);
+    this.#protected.delete(gfn);
+  }
+
+  #remap(gfn: number, hva: number, writable: boolean): void {
+    const gpa = gfn * PAGE_SIZE;
+    if (this.#rows >= ACRN_HYPERVISOR.MEM_MAPPING_MAX) this.map(gpa, PAGE_SIZE, hva, writable); // throws LIMIT
+    if (!this.#holes.has(gfn)) this.unmap(gpa, PAGE_SIZE);
+    this.#holes.set(gfn, hva);
+    try {
+      this.map(gpa, PAGE_SIZE, hva, writable);
+    } catch (error) {
+      this.#restore(gfn, hva, !writable);
+      throw error;
+    }
+    this.#holes.delete(gfn);
+  }
+
+  /** A frame that cannot be mapped back stays a hole: accesses to it are requests, and the next change tries again. */
+  #restore(gfn: number, hva: number, writable: boolean): void {
+    try {
+      this.map(gfn * PAGE_SIZE, PAGE_SIZE, hva, writable);
+      this.#holes.delete(gfn);
+    } catch (error) {
+      if (!MptError.is(error)) throw error;
+    }
+  }
+}
