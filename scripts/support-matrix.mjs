@@ -18,6 +18,7 @@ const { CASES } = await import(new URL('build/src/conformance/index.js', ROOT).h
 /** Where a backend whose results are not given here is tested. */
 const ELSEWHERE = {
   kvm: 'on machines with /dev/kvm: `.ci/run`, levels trap and sync',
+  acrn: '`npm run lab:acrn`: both ABIs, by a stand-in over KVM; no real ACRN yet',
   xen: '`npm run lab:xen`: Xen 4.17 in QEMU, HVM and PVH guests',
 };
 const HERE = {

@@ -45,7 +45,9 @@ t.test('MMIO, port and configuration accesses arrive with size, place and data',
   t.equal(agent.portIn(0xcfc, 4), 0xffff_ffff, 'no configuration cycle');
   t.equal(agent.portIn(0xcf8, 4), 0, 'the address register reads back');
   agent.portIn(0xcf9, 1);
-  t.same(take(), ['pio r1 0xcf9'], 'what is not for the mechanism is a port access');
+  agent.portOut(0xcf8, 1, 0xff);
+  t.equal(agent.portIn(0xcf8, 4), 0, 'a narrow write does not change it');
+  t.same(take(), ['pio r1 0xcf9', 'pio w1 0xcf8 = 0xff'], 'what is not for the mechanism is a port access');
   agent.write(0xfff_fffe, 4, 0x4433_2211);
   t.match(
     take().map((line) => line.replace(/ = .*/, '')),

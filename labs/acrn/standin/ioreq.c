@@ -60,7 +60,8 @@ static void distribute(struct vm *vm) {
     vcpu->request = REQUEST_PROCESSING;
     vm->pending |= 1u << i;
     struct acrn_io_request *slot = slot_of(vm, i);
-    slot->kernel_handled = 0;
+    // The same word is whose request it is on the VHM, and whether the kernel answers it on the HSM.
+    slot->kernel_handled = vm->abi == &vhm_abi ? (uint32_t)vm->client : 0;
     // A forged state stands.
     if (state_of(slot) == ACRN_IOREQ_STATE_PENDING) set_state(slot, ACRN_IOREQ_STATE_PROCESSING);
     ioreq_wake(vm, 0);

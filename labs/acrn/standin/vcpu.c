@@ -14,6 +14,9 @@
 /** A string instruction ends with this many exits at the latest; more is no instruction. */
 #define UNFINISHED_MAX 1024
 #define KICK_EVERY_NS 1000000
+#define PM1A_CONTROL 0x404
+/** Sleep enable, and sleep type 5 in bits 12:10. */
+#define PM1A_SLEEP_5 0x3400
 
 static struct {
   struct kvm_cpuid2 head;
@@ -74,6 +77,18 @@ static void port_exit(struct vcpu *vcpu) {
   }
 }
 
+/** The hypervisor tells of a triple fault as of a power-off: by a write to the ACPI PM1a control register, of sleep type 5. */
+static void triple_fault(struct vcpu *vcpu) {
+  struct acrn_io_request request = {.type = ACRN_IOREQ_TYPE_PORTIO};
+  struct acrn_pio_request *pio = &request.reqs.pio_request;
+  pio->direction = ACRN_IOREQ_DIR_WRITE;
+  pio->address = PM1A_CONTROL;
+  pio->size = 2;
+  pio->value = PM1A_SLEEP_5;
+  stop(vcpu, "triple fault");
+  ioreq_run(vcpu, &request);
+}
+
 static void handle_exit(struct vcpu *vcpu) {
   switch (vcpu->run->exit_reason) {
     case KVM_EXIT_MMIO:
@@ -85,7 +100,7 @@ static void handle_exit(struct vcpu *vcpu) {
     case KVM_EXIT_INTR:
       return;
     case KVM_EXIT_SHUTDOWN:
-      return stop(vcpu, "triple fault");
+      return triple_fault(vcpu);
     case KVM_EXIT_FAIL_ENTRY:
       return stop(vcpu, "entry failed");
     case KVM_EXIT_INTERNAL_ERROR:

@@ -163,4 +163,3 @@ export class AcrnHandle extends MptHandle {
     this.#pvmmio = new PvmmioWindow(this.#vm, start, pages);
   }
 }
-

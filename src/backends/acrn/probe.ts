@@ -73,7 +73,9 @@ function answer(sys: Syscalls, dialect: AcrnDialect, device: string): { readonly
     if (result < 0) return `${device} is no ACRN VHM, errno ${errnoText(-result)}`;
     const view = new DataView(bytes.buffer);
     const [major, minor] = [view.getUint32(VERSION.major_version, true), view.getUint32(VERSION.minor_version, true)];
-    return major === VHM_MAJOR ? { version: `ACRN VHM API ${major}.${minor}` } : `${device} speaks VHM API ${major}.${minor}, not ${VHM_MAJOR}.x`;
+    return major === VHM_MAJOR
+      ? { version: `ACRN VHM API ${major}.${minor}` }
+      : `${device} speaks VHM API ${major}.${minor}, not ${VHM_MAJOR}.x`;
   } finally {
     sys.close(fd);
   }

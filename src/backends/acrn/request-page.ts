@@ -4,7 +4,7 @@
  */
 import { Bdf, GPA_LIMIT } from '../../core/addresses.js';
 import type { IoRequest } from '../../core/io-request.js';
-import { ACRN_CONST as C, ACRN_HYPERVISOR, ACRN_STRUCT } from './abi.js';
+import { ACRN_HYPERVISOR, ACRN_STRUCT, ACRN_CONST as C } from './abi.js';
 
 const { acrn_io_request: R } = ACRN_STRUCT;
 const HIGH = 2 ** 32;

@@ -10,7 +10,7 @@ import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js'
 import { PciConfigPorts } from '../../core/pci-ports.js';
 import type { RamAccess } from '../../core/ram-access.js';
 import { type Route, TrackedWrite } from '../../core/tracked-write.js';
-import { ACRN_CONST as C, ACRN_HYPERVISOR } from './abi.js';
+import { ACRN_HYPERVISOR, ACRN_CONST as C } from './abi.js';
 import { type AcrnCalls, checkAcrn } from './calls.js';
 import { RequestPage } from './request-page.js';
 import type { RequestWait } from './wait.js';
@@ -238,8 +238,7 @@ export class AcrnRequests implements RequestSource {
     value[1] = 0;
     if (!this.#page.write) return;
     this.#words.set(this.#page.value);
-    for (let i = 0; i < size; i++)
-      value[i >>> 2] = (value[i >>> 2] as number) | ((this.#bytes[this.#done + i] as number) << ((i & 3) * 8));
+    for (let i = 0; i < size; i++) value[i >>> 2] = (value[i >>> 2] as number) | ((this.#bytes[this.#done + i] as number) << ((i & 3) * 8));
   }
 
   /** The piece needs no device model. */
