@@ -49,7 +49,7 @@ const cases: { name: string; args: string[]; code: number; says: RegExp }[] = [
     name: 'unknown backend in config',
     args: ['run', '--config', config('be.json', { backend: 'kvmm' })],
     code: 2,
-    says: /\/backend is "kvmm", allowed are auto, xen, kvm, vfio-user, sim; did you mean kvm\?/,
+    says: /\/backend is "kvmm", allowed are auto, xen, acrn, kvm, vfio-user, sim; did you mean kvm\?/,
   },
   {
     name: 'unknown option of a backend',
