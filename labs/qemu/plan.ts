@@ -13,10 +13,23 @@ import { I915_BOOTS, I915_BOOTS_50 } from './jobs/i915-boots.js';
 import { I915_DISPLAY } from './jobs/i915-display.js';
 import { I915_SPEED } from './jobs/i915-speed.js';
 import { MDPY } from './jobs/mdpy.js';
+import { RECORD } from './jobs/record.js';
 import { tellOf } from './progress.js';
 import type { Trees } from './trees.js';
 
-export const JOBS: readonly Job[] = [BOCHS, MDPY, GVT, I915, I915_DISPLAY, I915_BOOTS, CONFORMANCE, I915_BOOTS_50, BOOTTIME, I915_SPEED];
+export const JOBS: readonly Job[] = [
+  BOCHS,
+  MDPY,
+  GVT,
+  I915,
+  I915_DISPLAY,
+  I915_BOOTS,
+  CONFORMANCE,
+  I915_BOOTS_50,
+  BOOTTIME,
+  I915_SPEED,
+  RECORD,
+];
 
 /** The jobs that are meant: those named, or the plan. */
 export const jobsOf = (names: readonly string[]): readonly Job[] =>

@@ -13,6 +13,8 @@ export interface Served {
   readonly type: string;
   /** Of `gvt`: false fuses the display off. */
   readonly display?: boolean;
+  /** File to record to. */
+  readonly record?: string;
 }
 
 const MPT = 'build/src/cli/mpt.js';
@@ -35,7 +37,7 @@ export class DeviceServer {
   #devices: readonly string[] = [];
   #status: number | NodeJS.Signals | undefined;
 
-  private constructor(checkout: string, { device, type, display = true }: Served, out: string) {
+  private constructor(checkout: string, { device, type, display = true, record }: Served, out: string) {
     this.#checkout = checkout;
     this.#name = `mpt serve --device ${device}`;
     // The path of a socket may have 107 bytes: that of the output folder can be longer.
@@ -51,6 +53,7 @@ export class DeviceServer {
       this.socket,
       '--json',
       ...(display ? [] : ['--no-display']),
+      ...(record === undefined ? [] : ['--record', record]),
     ];
     this.#child = start(process.execPath, args, { cwd: checkout, stdio: ['ignore', 'pipe', 'pipe'] });
     const log = createWriteStream(join(out, 'server.log'));

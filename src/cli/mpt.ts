@@ -8,6 +8,7 @@ import { type ConformanceOptions, conformanceCommand } from './commands/conforma
 import { conformanceDiffCommand, type DiffOptions } from './commands/conformance-diff.js';
 import { type DisplayOptions, displayCommand } from './commands/display.js';
 import { type NewBackendOptions, newBackendCommand } from './commands/new-backend.js';
+import { type ReplayOptions, replayCommand } from './commands/replay.js';
 import { type RunOptions, runCommand } from './commands/run.js';
 import { type ServeOptions, serveCommand } from './commands/serve.js';
 import { EXIT } from './exit-codes.js';
@@ -79,6 +80,7 @@ program
   .option('--config <file>', 'JSON configuration: backend, options, domain, ramMiB, type, picture')
   .addOption(new Option('--ram <mib>', 'guest RAM in MiB (default: 16)').argParser(mebibytes))
   .option('--type <name>', 'vGPU type (default: GVTg_V4_8)')
+  .option('--record <file>', 'record what crosses the device model’s boundaries, for mpt replay; the file holds guest memory')
   .option('--json', 'print one JSON document')
   .addHelpText(
     'after',
@@ -134,6 +136,7 @@ program
   .addOption(new Option('--weight <n>', 'gvt: share of engine time relative to other vGPUs').argParser(count))
   .addOption(new Option('--resolution <wxh>', 'gvt: native resolution of the monitor').argParser(resolution))
   .option('--no-display', 'gvt: fuse the display off, so that the guest driver only renders (default: a monitor of the type)')
+  .option('--record <file>', 'record what crosses the device model’s boundaries, for mpt replay; the file holds guest memory')
   .option('--trust-client', 'use guest memory by mapping it even when its file can be shortened, which would end the server')
   .option('--json', 'print one JSON document a line: ready, connected, disconnected, complaint')
   .addHelpText(
@@ -141,6 +144,14 @@ program
     '\nExample:\n  mpt serve --device mbochs --type medium --socket /run/mbochs.sock\n  mpt serve --device gvt --aperture 96 --resolution 1280x800 --socket /run/gvt.sock',
   )
   .action((options: ServeOptions) => act(options.json === true, () => serveCommand(options)));
+
+program
+  .command('replay')
+  .description('run the device model against a recording, with no hypervisor: the first difference is reported, with exit code 1')
+  .argument('<file>', 'recording of mpt run, serve or conformance --record')
+  .option('--json', 'print one JSON document')
+  .addHelpText('after', '\nExample:\n  mpt run --backend kvm --record card.mptrec && mpt replay card.mptrec')
+  .action((file: string, options: ReplayOptions) => act(options.json === true, () => replayCommand(file, options)));
 
 program
   .command('display')

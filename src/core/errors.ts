@@ -37,6 +37,7 @@ export const ERROR_CODES = {
   GUEST_FAULT: 'the guest did something that ends its run: an exception, a shutdown, a failed emulation',
   NO_PICTURE: 'the display shows nothing: it is off, or its mode is not decoded',
   IO: 'a file could not be read or written',
+  BAD_RECORDING: 'the file is no recording of this format, or is damaged',
   INTERNAL: 'a defect in this project; please report it',
 } as const satisfies Record<string, string>;
 

@@ -6,13 +6,14 @@
 import { findBackend } from '../backends/index.js';
 import { MptError } from '../core/errors.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
-import { Gvt } from '../core/gvt/gvt.js';
+import type { Gvt } from '../core/gvt/gvt.js';
 import type { Machine } from '../core/machine.js';
 import type { MptBackend } from '../core/mpt-backend.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
 import { AGENT_FREE_GPA, AGENT_GPA, AGENT_PORT, AGENT_PORTS_SIZE, GuestAgent } from '../guest/agent.js';
 import { type DeviceInfo, DRIVER_GPA, GpuDriver, requiredRam } from '../guest/gpu-driver.js';
 import { CARD_HEIGHT, CARD_WIDTH, testCard } from '../guest/test-card.js';
+import { openGvt, type Recorded } from '../recording/index.js';
 
 const MIB = 0x10_0000;
 /** Guest RAM is one region from 0: the agent, its structures and the framebuffer fit below 8 MiB. */
@@ -32,6 +33,8 @@ export interface RunInput {
   readonly domain?: number | string;
   readonly ramMiB: number;
   readonly type: string;
+  /** File to record to. */
+  readonly record?: string;
 }
 
 export interface RunOutput {
@@ -59,14 +62,17 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
     });
   const backend = findBackend(input.backend).open(input.options);
   backend.stopFlag = context.stopFlag;
+  let recorded: Recorded<Gvt> | undefined;
+  let unrecorded: MptError | undefined;
   try {
     const machine = openOrCreate(backend, input);
     let lastGuestError: string | undefined;
-    const gvt = new Gvt(backend, {
-      onGuestError: (_vgpu, what) => {
-        lastGuestError = what;
-      },
-    });
+    const onGuestError = (_vgpu: number, what: string): void => {
+      lastGuestError = what;
+    };
+    const record = input.record === undefined ? undefined : { path: input.record, onFailure: (error: MptError) => (unrecorded = error) };
+    recorded = openGvt(backend, { onGuestError }, record);
+    const gvt = recorded.device;
     const vgpu = gvt.createVgpu({ type: input.type, vmId: machine.vmId });
     gvt.activate(vgpu);
     const agent = new GuestAgent(machine, (request) => dispatchRequest(gvt, request), {
@@ -86,8 +92,11 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
     gvt.destroyVgpu(vgpu);
     gvt.destroy();
     machine.close();
+    recorded.close();
+    if (unrecorded !== undefined) throw unrecorded;
     return { device: { ...device, type: input.type }, exits, interrupts, workloads, commands, guestErrors, picture };
   } finally {
+    recorded?.close();
     backend.close();
   }
 };

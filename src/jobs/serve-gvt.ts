@@ -1,9 +1,9 @@
 /** A GVT-g vGPU on a vfio-user socket: the device model over the backend of the same name. */
 import { vfioUser } from '../backends/vfio-user/index.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
-import { Gvt } from '../core/gvt/gvt.js';
+import { openGvt } from '../recording/index.js';
 import { deviceMemories } from '../vfio/index.js';
-import type { Served, ServeHooks, ServeInput } from './serve.js';
+import { recordOf, type Served, type ServeHooks, type ServeInput } from './serve.js';
 
 const DEFAULT_TYPE = 'GVTg_V4_8';
 /** Commands that the engine executes in one slice, and how long the guest is waited for while it has more to do. */
@@ -14,16 +14,15 @@ const SHORT_SLICE_COMMANDS = 1024;
 /** The same while it has not, unless the end of a frame comes before. */
 const QUIET_WAIT_MS = 15;
 
-export function openGvt(
-  { socket, type = DEFAULT_TYPE, resources = {}, trustClient, display = true }: ServeInput,
-  hooks: ServeHooks,
-  stopFlag: SharedArrayBuffer,
-): Served {
+export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedArrayBuffer): Served {
+  const { socket, type = DEFAULT_TYPE, resources = {}, trustClient, display = true } = input;
   const backend = vfioUser.open({ trustClient });
   try {
     backend.stopFlag = stopFlag;
     const machine = backend.serve(socket, hooks);
-    const gvt = new Gvt(backend, { memories: deviceMemories, onGuestError: (_vgpu, what) => hooks.onComplaint(`the guest: ${what}`) });
+    const onGuestError = (_vgpu: number, what: string): void => hooks.onComplaint(`the guest: ${what}`);
+    const recorded = openGvt(backend, { memories: deviceMemories, onGuestError }, recordOf(input, hooks));
+    const gvt = recorded.device;
     const vgpu = gvt.createVgpu({ type, resources, vmId: machine.vmId, display });
     const device = gvt.view(vgpu);
     gvt.activate(vgpu);
@@ -45,6 +44,7 @@ export function openGvt(
       },
       close: () => {
         gvt.destroy();
+        recorded.close();
         backend.close();
       },
     };

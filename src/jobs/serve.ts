@@ -6,8 +6,9 @@ import { findSampleType, Samples } from '../core/samples/index.js';
 import type { Picture, PixelMemory, VfioDevice } from '../core/vfio/device.js';
 import { changeMonitor, type MonitorChange } from '../core/vfio/edid-user.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
+import { openRecordedDevice, type Recorded, type RecordOptions } from '../recording/index.js';
 import { deviceMemories, realServerCalls, VfioUserServer } from '../vfio/index.js';
-import { openGvt } from './serve-gvt.js';
+import { serveGvt } from './serve-gvt.js';
 import type { ServedDeviceName } from './served-devices.js';
 
 export type { ServedDeviceName };
@@ -21,6 +22,8 @@ export interface ServeInput {
   readonly socket: string;
   /** Map guest memory even when its file can be shortened, which would end this process. */
   readonly trustClient: boolean;
+  /** File to record to. */
+  readonly record?: string;
   /** Of `gvt`: false is a vGPU whose display is fused off. Default true. */
   readonly display?: boolean;
 }
@@ -78,7 +81,7 @@ export const job: Job<ServeInput, ServeOutput> = (input, context) => {
     onDisconnect: (why) => notice({ type: 'disconnected', client: clients, why }),
     onComplaint: (text) => notice({ type: 'complaint', text }),
   };
-  const served = input.device === 'gvt' ? openGvt(input, hooks, context.stopFlag) : openSample(input, input.device, hooks);
+  const served = input.device === 'gvt' ? serveGvt(input, hooks, context.stopFlag) : openSample(input, input.device, hooks);
   const pixels = sharedPixels();
   try {
     notice({ type: 'ready', name: served.device.name });
@@ -94,13 +97,27 @@ export const job: Job<ServeInput, ServeOutput> = (input, context) => {
 
 const DEFAULT_TYPES = { mbochs: 'medium', mdpy: 'xga' } as const;
 
-function openSample({ type, socket, trustClient }: ServeInput, kind: 'mbochs' | 'mdpy', hooks: ServeHooks): Served {
-  const device = new Samples(deviceMemories).create(findSampleType(type ?? DEFAULT_TYPES[kind], kind));
+/** What a recording that ends early tells. */
+export const recordOf = ({ record }: ServeInput, { onComplaint }: ServeHooks): RecordOptions | undefined =>
+  record === undefined ? undefined : { path: record, onFailure: ({ message }) => onComplaint(`the recording has ended: ${message}`) };
+
+function openSample(input: ServeInput, kind: 'mbochs' | 'mdpy', hooks: ServeHooks): Served {
+  const { socket, trustClient } = input;
+  const type = findSampleType(input.type ?? DEFAULT_TYPES[kind], kind);
+  const sample = new Samples(deviceMemories).create(type);
+  const record = recordOf(input, hooks);
+  let recorded: Recorded<VfioDevice> | undefined;
+  let device: VfioDevice = sample;
   let server: VfioUserServer;
   try {
+    if (record !== undefined) {
+      recorded = openRecordedDevice(sample, kind, type.name, record);
+      device = recorded.device;
+    }
     server = new VfioUserServer(realServerCalls, socket, device, { ...hooks, trustFiles: trustClient });
   } catch (error) {
-    device.close();
+    recorded?.close();
+    sample.close();
     throw error;
   }
   return {
@@ -113,7 +130,8 @@ function openSample({ type, socket, trustClient }: ServeInput, kind: 'mbochs' | 
     },
     close: () => {
       server.close();
-      device.close();
+      recorded?.close();
+      sample.close();
     },
   };
 }

@@ -184,13 +184,21 @@ export interface Fixture {
 }
 
 export function fixture(
-  options: GvtOptions & { capabilities?: Partial<Capabilities>; type?: string; placed?: boolean; display?: boolean } = {},
+  options: GvtOptions & {
+    capabilities?: Partial<Capabilities>;
+    type?: string;
+    placed?: boolean;
+    display?: boolean;
+    /** Makes the device model in place of its constructor. */
+    make?: (backend: MemoryBackend, options: GvtOptions) => Gvt;
+  } = {},
 ): Fixture {
-  const { capabilities = {}, type = 'GVTg_V4_8', placed = true, display = true, ...gvtOptions } = options;
+  const { capabilities = {}, type = 'GVTg_V4_8', placed = true, display = true, make, ...gvtOptions } = options;
   const backend = new MemoryBackend(capabilities);
   const time = { ns: 1e9 };
   const mistakes: string[] = [];
-  const gvt = new Gvt(backend, { now: () => time.ns, onGuestError: (_id, what) => mistakes.push(what), ...gvtOptions });
+  const all = { now: () => time.ns, onGuestError: (_id: number, what: string) => mistakes.push(what), ...gvtOptions };
+  const gvt = make === undefined ? new Gvt(backend, all) : make(backend, all);
   const vgpu = gvt.createVgpu({ type, vmId: VM, display });
   gvt.activate(vgpu);
   const value = new Uint32Array(2);

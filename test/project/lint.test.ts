@@ -102,6 +102,11 @@ const DIRECTIONS: readonly { file: string; allowed: readonly string[]; forbidden
     forbidden: ['../backends/kvm/abi.js', '../pc/bus.js', '../guest/agent.js', 'koffi', 'node:net'],
   },
   {
+    file: 'src/recording/x.ts',
+    allowed: ['./events.js', '../core/gvt/gvt.js', '../core/errors.js', 'node:fs', 'node:zlib'],
+    forbidden: ['../native/fd.js', '../backends/index.js', '../vfio/server.js', '../jobs/run.js', 'koffi', 'node:net'],
+  },
+  {
     file: 'src/guest/x.ts',
     allowed: ['./agent.js', './agent/protocol.js', '../core/machine.js'],
     forbidden: ['../native/fd.js', '../backends/index.js', '../conformance/index.js', 'koffi', 'node:fs'],
@@ -134,6 +139,7 @@ const DIRECTIONS: readonly { file: string; allowed: readonly string[]; forbidden
       '../guest/agent.js',
       '../conformance/index.js',
       '../vfio/server.js',
+      '../recording/index.js',
       '../device-thread/protocol.js',
     ],
     forbidden: ['../native/fd.js', '../cli/config.js', '../device-thread/device-thread.js', 'koffi', 'node:fs'],

@@ -1,4 +1,5 @@
 /** `mpt run`: the main job, from backend selection to the picture. */
+import { resolve } from 'node:path';
 import { selectBackend } from '../../backends/index.js';
 import { DeviceThread } from '../../device-thread/device-thread.js';
 import type { RunInput, RunOutput } from '../../jobs/run.js';
@@ -15,6 +16,7 @@ export interface RunOptions {
   domain?: string;
   ram?: number;
   type?: string;
+  record?: string;
   json?: boolean;
 }
 
@@ -29,6 +31,7 @@ export async function runCommand(options: RunOptions): Promise<number> {
     ...(config.options === undefined ? {} : { options: config.options }),
   });
   const { name } = selection.backend;
+  if (options.record !== undefined) checkWritable(options.record, 'record');
   if (config.picture !== undefined) checkWritable(config.picture, 'picture');
   const input: RunInput = {
     backend: name,
@@ -36,6 +39,7 @@ export async function runCommand(options: RunOptions): Promise<number> {
     ...(config.domain === undefined ? {} : { domain: config.domain }),
     ramMiB: config.ramMiB ?? DEFAULTS.ramMiB,
     type: config.type ?? DEFAULTS.type,
+    ...(options.record === undefined ? {} : { record: resolve(options.record) }),
   };
   const announce = options.json === true ? undefined : `backend ${name} (${selection.reason})`;
   const output = await runOnDeviceThread(input, announce);

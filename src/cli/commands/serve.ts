@@ -17,6 +17,7 @@ import type {
 import { displaySocketPath } from '../display/protocol.js';
 import { DisplaySocketServer } from '../display/socket-server.js';
 import { EXIT } from '../exit-codes.js';
+import { checkWritable } from '../files.js';
 import { interruptible, print, printJson } from '../terminal.js';
 
 export interface ServeOptions {
@@ -30,6 +31,7 @@ export interface ServeOptions {
   weight?: number;
   resolution?: { width: number; height: number };
   trustClient?: boolean;
+  record?: string;
   /** Commander's `--no-display` makes it false. */
   display?: boolean;
   json?: boolean;
@@ -59,8 +61,10 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     socket,
     resources: resourcesOf(options),
     trustClient: options.trustClient === true,
+    ...(options.record === undefined ? {} : { record: resolve(options.record) }),
     display: options.display !== false,
   };
+  if (options.record !== undefined) checkWritable(options.record, 'record');
   const thread = new DeviceThread<ServeOutput>(new URL('../../jobs/serve.js', import.meta.url), input, {
     youngGenerationMb: YOUNG_GENERATION_MB,
   });

@@ -124,8 +124,7 @@ export class Ggtt implements GpuMemory, Saved {
     const index = this.#indexOf(address);
     if (index < 0) return undefined;
     const page = this.#pages[index];
-    // A view of memory that went with its VM is empty.
-    return page !== undefined && page.bytes.length > 0 ? page : this.#view(index);
+    return page !== undefined && !page.gone ? page : this.#view(index);
   }
 
   /** GGTT entries have no read-only bit. */

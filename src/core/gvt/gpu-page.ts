@@ -16,6 +16,11 @@ export class PageView implements GpuPage {
     this.bytes = bytes;
   }
 
+  /** A view of memory that went with its VM is empty. */
+  get gone(): boolean {
+    return this.bytes.length === 0;
+  }
+
   get u32(): Uint32Array {
     this.#u32 ??= new Uint32Array(this.bytes.buffer, this.bytes.byteOffset, PAGE_SIZE / 4);
     return this.#u32;

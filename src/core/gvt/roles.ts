@@ -76,7 +76,8 @@ export type Loads<T extends Uint8Array | Uint32Array> = Readonly<Omit<T, 'set' |
  * time that one is asked for. Stores go through the methods; each is one aligned store where it says so. Offsets are bytes inside the page.
  */
 export interface GpuPage {
-  /** Empty once the memory went with its VM. */
+  /** The memory went with its VM: there is nothing to load. */
+  readonly gone: boolean;
   readonly bytes: Loads<Uint8Array>;
   readonly u32: Loads<Uint32Array>;
   store8(offset: number, value: number): void;

@@ -50,7 +50,7 @@ export class AddressSpace implements GpuMemory {
     const slot = number & (CACHED - 1);
     if (this.#tags[slot] === number && this.#generation === this.#owner.shadow.generation) {
       const page = this.#pages[slot] as GpuPage;
-      if (page.bytes.length > 0) return page;
+      if (!page.gone) return page;
     }
     return this.#miss(number, slot);
   }

@@ -38,8 +38,7 @@ export class LeafPages {
   /** The page with this number if it was reached before. */
   known(index: number): GpuPage | undefined {
     const page = this.#pages[index];
-    // A view of memory that went with its VM is empty.
-    return page !== undefined && page.bytes.length > 0 ? page : undefined;
+    return page !== undefined && !page.gone ? page : undefined;
   }
 
   /** Maps the frame as the page with this number, or undefined when it cannot be: the GPU then sees scratch, which is no page. */

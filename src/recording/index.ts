@@ -1,0 +1,60 @@
+/** Recording of what crosses a device model's boundaries, and replay without what was on the other side. */
+
+import type { MptError } from '../core/errors.js';
+import { checkGpuSize, DEFAULT_GPU } from '../core/gvt/device-info.js';
+import { Gvt } from '../core/gvt/gvt.js';
+import type { GvtOptions } from '../core/gvt/gvt-options.js';
+import type { MptBackend } from '../core/mpt-backend.js';
+import type { SampleKindName } from '../core/samples/index.js';
+import type { VfioDevice } from '../core/vfio/device.js';
+import { EventWriter } from './event-writer.js';
+import { RecordedDevice } from './recorded-device.js';
+import { RecordedGvt } from './recorded-gvt.js';
+import { RecordingTape } from './recording-tape.js';
+import { TapedHost } from './taped-host.js';
+
+export type { RecordingHeader } from './header.js';
+export { type ReplayOptions, type ReplayReport, replay } from './replay.js';
+export type { Divergence } from './replay-tape.js';
+
+/** A device model that is recorded, and the end of that. */
+export interface Recorded<T> {
+  readonly device: T;
+  /** Ends the recording in order. Idempotent. */
+  close(): void;
+}
+
+/** What a recording is asked for. */
+export interface RecordOptions {
+  readonly path: string;
+  /** The file cannot be written any more: the device goes on, the recording has ended. */
+  readonly onFailure: (error: MptError) => void;
+}
+
+const monotonic = (): number => performance.now() * 1e6;
+const created = (): string => new Date().toISOString();
+
+/** The device model, recorded when a file is named. @throws MptError IO when the file cannot be made; what `new Gvt` throws */
+export function openGvt(backend: MptBackend, options: GvtOptions, record?: RecordOptions): Recorded<Gvt> {
+  if (record === undefined) return { device: new Gvt(backend, options), close: () => undefined };
+  const { name, version, capabilities } = backend;
+  const { aperture, ggtt, fences, generation, now = monotonic } = { ...DEFAULT_GPU, ...options };
+  const gpu = checkGpuSize({ aperture, ggtt, fences, generation });
+  const writer = new EventWriter(record.path, { kind: 'gvt', created: created(), backend: { name, version }, capabilities, gpu });
+  const tape = new RecordingTape({ writer, now, onFailure: record.onFailure });
+  // Whether mistakes are told decides how often the clock is read.
+  const told = { onGuestError: () => undefined, ...options };
+  try {
+    return { device: new RecordedGvt(tape, new TapedHost(tape, { name, capabilities }, backend), told), close: () => tape.close() };
+  } catch (error) {
+    tape.close();
+    throw error;
+  }
+}
+
+/** The same of a small display device. @throws MptError IO */
+export function openRecordedDevice(device: VfioDevice, kind: SampleKindName, type: string, record: RecordOptions): Recorded<VfioDevice> {
+  const writer = new EventWriter(record.path, { kind: 'device', created: created(), device: kind, type });
+  const tape = new RecordingTape({ writer, now: monotonic, onFailure: record.onFailure });
+  return { device: new RecordedDevice(tape, device), close: () => tape.close() };
+}
