@@ -16,7 +16,6 @@ Dir::State "{}/state/";
 Dir::State::lists "lists/";
 Dir::State::status "{}/status";
 Dir::Cache "{}/cache/";
-Dir::Cache::archives "archives/";
 Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "srcpkgcache.bin";
 Dir::Log "{}/log/";
@@ -48,6 +47,7 @@ const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 export class Apt {
   readonly #folder: string;
   #complaint = '';
+  #downloads = 0;
 
   /**
    * @param folder empty or new
@@ -55,7 +55,7 @@ export class Apt {
    */
   constructor(folder: string, own?: { readonly archive: string; readonly releases: readonly string[] }) {
     this.#folder = folder;
-    for (const name of ['state/lists/partial', 'cache/archives/partial', 'log']) mkdirSync(join(folder, name), { recursive: true });
+    for (const name of ['state/lists/partial', 'cache', 'log']) mkdirSync(join(folder, name), { recursive: true });
     writeFileSync(join(folder, 'status'), '');
     const configuration = own === undefined ? CONFIGURATION : CONFIGURATION + OWN_SOURCES;
     writeFileSync(join(folder, 'apt.conf'), configuration.replaceAll('{}', folder.replaceAll('"', '')));
@@ -102,11 +102,14 @@ export class Apt {
    * @param release that whose versions are preferred; default what the sources prefer. @returns the files
    */
   async downloadWithDependencies(names: readonly string[], release?: string): Promise<string[]> {
+    // A folder for each: what was downloaded for others is not what these need.
+    const folder = join(this.#folder, 'cache', `archives-${++this.#downloads}`);
+    mkdirSync(join(folder, 'partial'), { recursive: true });
     const from = release === undefined ? [] : ['--target-release', release];
-    const options = ['--download-only', '--no-install-recommends', '--yes', ...from];
+    const options = ['--download-only', '--no-install-recommends', '--yes', '-o', `Dir::Cache::archives=${folder}/`, ...from];
     const outcome = await this.#run('apt-get', ['install', ...options, ...names], DOWNLOAD_LIMIT_S);
     if (outcome.status !== 0) throw unreachable(complaintOf(outcome) || this.#complaint);
-    return debs(join(this.#folder, 'cache', 'archives'));
+    return debs(folder);
   }
 
   #run(program: string, args: readonly string[], timeoutS: number, cwd = this.#folder): Promise<Outcome> {
