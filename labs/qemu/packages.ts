@@ -16,7 +16,10 @@ export const QEMU_PACKAGE = 'qemu-system-x86';
 export const QEMU_RELEASES = ['trixie', 'trixie-backports'] as const;
 
 /** Modules that a guest may load. With them the tree gets all that they depend on. */
-export const MODULES = ['bochs', 'i915', 'gpio-pci-idio-16', 'uio_pci_generic', 'vfio-pci', 'vfio_iommu_type1'] as const;
+export const MODULES = [
+  ...['bochs', 'i915', 'gpio-pci-idio-16', 'uio_pci_generic', 'vfio-pci', 'vfio_iommu_type1'],
+  ...['virtio_pci', '9pnet_virtio', '9p', 'virtio_input', 'evdev'],
+] as const;
 
 /** Debian's benchmarks for i915, for the job that has a GPU to drive; fetched when that runs. */
 export const IGT_PACKAGE = 'intel-gpu-tools';
@@ -36,3 +39,9 @@ export const IGT_PROGRAMS = [
 /** Programs for DRM devices: modetest lists connectors and sets modes. Fetched when a job wants them. */
 export const DRM_TESTS_PACKAGE = 'libdrm-tests';
 export const DRM_TESTS_PROGRAMS = ['usr/bin/modetest'];
+
+/**
+ * Weston, a Wayland compositor, with what it needs in a guest that has nothing else: fonts for its terminal, keyboards, udev for libinput.
+ * Mesa's drivers are for its OpenGL renderer.
+ */
+export const DESKTOP_PACKAGES = ['weston', 'fonts-dejavu-core', 'xkb-data', 'udev', 'libgl1-mesa-dri'] as const;

@@ -20,6 +20,24 @@ export function pictureOf(png: Uint8Array): Picture {
   return { width, height, pixels };
 }
 
+/** Of bytes red, green, blue and alpha, as the live page's canvas has them. */
+export function pictureOfRgba({
+  width,
+  height,
+  rgba,
+}: {
+  readonly width: number;
+  readonly height: number;
+  readonly rgba: Uint8Array;
+}): Picture {
+  const pixels = new Uint32Array(width * height);
+  for (let i = 0, at = 0; i < pixels.length; i++, at += 4)
+    pixels[i] = ((rgba[at] as number) << 16) | ((rgba[at + 1] as number) << 8) | (rgba[at + 2] as number);
+  return { width, height, pixels };
+}
+
+export const pixelAt = ({ width, pixels }: Picture, x: number, y: number): number => pixels[y * width + x] as number;
+
 export const readPicture = (path: string): Picture => pictureOf(readFileSync(path));
 
 /**

@@ -117,8 +117,8 @@ export class DeviceServer {
    * Takes pictures until one is as it must be: the guest's driver may draw some time after it was told to.
    * @param mustBe throws what is wrong. @throws Error that of the last picture, which stays in the file, or why there is none
    */
-  async shows(file: string, mustBe: (picture: Picture) => void): Promise<void> {
-    const end = performance.now() + SHOWS_LIMIT_S * 1000;
+  async shows(file: string, mustBe: (picture: Picture) => void, limitS = SHOWS_LIMIT_S): Promise<void> {
+    const end = performance.now() + limitS * 1000;
     for (;;) {
       const picture = await this.picture(file);
       try {

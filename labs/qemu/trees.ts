@@ -11,6 +11,7 @@ import { type Qemu, unpackedQemu } from '../common/packaged-qemu.js';
 import { librariesOf } from '../common/tree-programs.js';
 import { dependsOf, moduleName } from './modules.js';
 import {
+  DESKTOP_PACKAGES,
   DRM_TESTS_PACKAGE,
   DRM_TESTS_PROGRAMS,
   GUEST_PACKAGES,
@@ -28,6 +29,10 @@ const FORMAT = 1;
 
 const GUEST: Recipe = { name: 'guest', packages: [...GUEST_PACKAGES, KERNEL_METAPACKAGE], contents: { FORMAT, MODULES } };
 const QEMU: Recipe = { name: 'qemu', packages: [QEMU_PACKAGE], contents: { FORMAT, QEMU_RELEASES } };
+
+/** Folders of a whole Debian that a guest mounts something on; the packages have not all of them. */
+const MOUNT_POINTS = ['dev', 'proc', 'sys', 'run', 'tmp'];
+const DESKTOP: Recipe = { name: 'desktop', packages: DESKTOP_PACKAGES, contents: { FORMAT, MOUNT_POINTS } };
 
 const IGT: Recipe = { name: 'igt', packages: [IGT_PACKAGE], contents: { FORMAT, IGT_PROGRAMS } };
 const DRM_TESTS: Recipe = { name: 'drm-tests', packages: [DRM_TESTS_PACKAGE], contents: { FORMAT, DRM_TESTS_PROGRAMS } };
@@ -80,6 +85,12 @@ export const igt = (): Promise<PackagedPrograms> => packaged(IGT);
 /** modetest. @throws LabError as `trees()` does */
 export const drmTests = (): Promise<PackagedPrograms> => packaged(DRM_TESTS);
 
+/** Weston and all that it needs, whole, as a guest mounts it. @throws LabError as `trees()` does */
+export async function desktop(): Promise<string> {
+  await complete([DESKTOP]);
+  return cache.treeOf(DESKTOP);
+}
+
 async function packaged(recipe: Recipe): Promise<PackagedPrograms> {
   await complete([recipe]);
   const tree = cache.treeOf(recipe);
@@ -117,15 +128,16 @@ async function fetchAndUnpack(folder: string, missing: readonly Recipe[]): Promi
     await unpacking(unpackQemu(debs, release, join(folder, QEMU.name)));
     made.set(QEMU, Object.fromEntries(debs.map(nameAndVersion)));
   }
-  for (const [recipe, programs] of PACKAGED) {
-    if (!missing.includes(recipe)) continue;
-    const names = recipe.packages.join(', ');
-    tell(`fetching ${names} with all that it needs`);
+  const whole = async (recipe: Recipe, unpackInto: (debs: readonly string[], tree: string) => Promise<void>): Promise<void> => {
+    if (!missing.includes(recipe)) return;
+    tell(`fetching ${recipe.packages.join(', ')} with all that it needs`);
     const debs = await machine.downloadWithDependencies(recipe.packages);
     tell(`unpacking ${debs.length} packages`);
-    await unpacking(unpackPrograms(debs, join(folder, recipe.name), programs));
+    await unpacking(unpackInto(debs, join(folder, recipe.name)));
     made.set(recipe, Object.fromEntries(debs.map(nameAndVersion)));
-  }
+  };
+  for (const [recipe, programs] of PACKAGED) await whole(recipe, (debs, tree) => unpackPrograms(debs, tree, programs));
+  await whole(DESKTOP, unpackDesktop);
   return made;
 }
 
@@ -133,6 +145,11 @@ async function unpackPrograms(debs: readonly string[], tree: string, programs: r
   await unpack(debs, tree, NO_DOCUMENTS);
   const libraries = new Set((await Promise.all(programs.map((path) => librariesOf(tree, path)))).flat());
   writeFileSync(join(tree, GUEST_TREE.LIBRARIES), [...libraries].map((path) => `${path}\n`).join(''));
+}
+
+async function unpackDesktop(debs: readonly string[], tree: string): Promise<void> {
+  await unpack(debs, tree, NO_DOCUMENTS);
+  for (const name of MOUNT_POINTS) mkdirSync(join(tree, name), { recursive: true });
 }
 
 /** Documents and translations are half of the files. */

@@ -12,6 +12,7 @@ import { quoted } from '../../labs/qemu/job.js';
 import { dependsOf, loadOrder, parseModulesDep } from '../../labs/qemu/modules.js';
 import { mustShow, type Picture, patternPixel, pictureOf } from '../../labs/qemu/picture.js';
 import { JOBS, jobsOf } from '../../labs/qemu/plan.js';
+import { KEY, readTerminal } from '../../labs/qemu/terminal.js';
 import { failureOf, faultIn } from '../../labs/qemu/verdict.js';
 
 const LAB = fileURLToPath(new URL('../../labs/qemu/main.js', import.meta.url));
@@ -162,6 +163,48 @@ t.test('text is read out of a picture, and nothing that is not there', (t) => {
   t.end();
 });
 
+t.test('the text of a terminal is read by the glyphs that the terminal itself shows', (t) => {
+  // What a shell's printf makes of the key, on a terminal with cells of 5x7 at 30,20 of a desktop.
+  const printed = spawnSync('printf', [KEY], { encoding: 'latin1' }).stdout;
+  const draw = (text: string, glyph: (code: number) => number = (code) => code): Picture => {
+    const [width, height] = [400, 120];
+    const pixels = new Uint32Array(width * height).fill(0x123456);
+    for (let y = 16; y < height; y++) pixels.fill(0, y * width + 28, y * width + 280);
+    let [row, column, background] = [0, 0, 0];
+    const fill = (value: (x: number, y: number) => number): void => {
+      for (let y = 0; y < 7; y++) for (let x = 0; x < 5; x++) pixels[(20 + row * 7 + y) * width + 30 + column * 5 + x] = value(x, y);
+    };
+    const words = text.replaceAll('\x1b[', '\r').matchAll(/\r(\d+)m|([^\r])/gs);
+    for (const [, colour, character] of words) {
+      if (colour !== undefined) background = ({ 41: 0xa80000, 42: 0x00a800 } as Record<string, number>)[colour] ?? 0;
+      else if (character === '\n') [row, column] = [row + 1, 0];
+      else {
+        const code = glyph((character as string).charCodeAt(0));
+        fill((x, y) => (code !== 0x20 && (y === 1 || y === 2) ? ((code >> (x + 5 * (y - 1))) & 1) * 0xcccccc + 1 : background));
+        column++;
+      }
+    }
+    return { width, height, pixels };
+  };
+  const text = ['as it is, "quoted" ~', '', 'x'];
+  t.same(readTerminal(draw(`${printed}${text.join('\n')}`), 3), text);
+  const spoiled = draw(`${printed}${text.join('\n')}`);
+  spoiled.pixels[(20 + 3 * 7 + 4) * 400 + 31] = 1;
+  t.same(readTerminal(spoiled, 1), [`\ufffd${text[0]?.slice(1)}`], 'one pixel of a glyph');
+  t.throws(() => readTerminal(draw('no key'), 1), { message: /no ruler/ });
+  t.throws(() => readTerminal(draw(`\x1b[41m \x1b[42m \x1b[0m rest`), 1), { message: /cell 2 of the ruler is 0 pixels wide/ });
+  t.throws(
+    () =>
+      readTerminal(
+        draw(printed, (code) => (code === 0x42 ? 0x41 : code)),
+        1,
+      ),
+    { message: "in the terminal 'A' and 'B' look the same" },
+  );
+  t.throws(() => readTerminal(draw(printed), 20), { message: /off the screen/ });
+  t.end();
+});
+
 t.test("words reach the guest's shell as they are", (t) => {
   const words = ["it's", '$HOME `id` "x"', '', String.fromCharCode(...Array.from({ length: 95 }, (_, i) => 32 + i))];
   const { stdout } = spawnSync('sh', ['-c', `printf '%s|' ${words.map(quoted).join(' ')}`], { encoding: 'utf8' });
@@ -192,7 +235,7 @@ t.test('wrong usage is one line and exit code 2', (t) => {
   for (const { name } of JOBS) t.ok(help.stdout.includes(name), name);
   t.same(
     jobsOf([]).map(({ name }) => name),
-    ['bochs', 'mdpy', 'gvt', 'i915', 'i915-display', 'i915-boots', 'conformance'],
+    ['bochs', 'mdpy', 'gvt', 'i915', 'i915-display', 'i915-weston', 'i915-boots', 'conformance'],
     'the plan has no benchmark',
   );
   t.end();

@@ -24,6 +24,16 @@ const SIZE_LARGE = { width: 1920, height: 1200 };
 
 const CONNECTOR = 'card0-HDMI-A-1';
 
+/** Vertical blanks that are counted: two seconds of them. */
+const BLANKS = 120;
+const REFRESH_HZ = 60;
+
+/** What vblank-rate says, as rates. i915 stamps a blank by the scan line; by the clock the guest may be late for the first or the last one. */
+const blankRates = ([count, waits, stamps, clock]: readonly [number, number, number, number]) => [
+  { how: 'by their stamps', hertz: (count * 1e9) / stamps, tolerance: 0.01 },
+  { how: `by the clock, ${waits} waits for ${count}`, hertz: (count * 1e9) / clock, tolerance: 0.1 },
+];
+
 /** Tells the connected connector of modetest's list, and sets each mode on it until the lab has seen it. */
 const SET_MODES = `
 connector=$(modetest -M i915 -c | awk '$3 == "connected" { print $1 }')
@@ -53,6 +63,7 @@ for connector in /sys/class/drm/card0-*; do echo "connector $(basename $connecto
 echo 'connectors done'
 console-text ${LINES.map(quoted).join(' ')} || exit
 read answer
+vblank-rate ${BLANKS} || exit
 kms-planes || exit
 ${SET_MODES}
 echo unplug
@@ -76,7 +87,7 @@ const planes =
   };
 
 async function run(lab: Lab): Promise<void> {
-  const programs = await lab.programs('console-text', 'kms-planes');
+  const programs = await lab.programs('console-text', 'kms-planes', 'vblank-rate');
   const edid = join(lab.out, 'large.edid');
   writeFileSync(edid, monitorEdid(SIZE_LARGE));
   const guestOptions = { modules: ['i915'], programs, packaged: await drmTests(), script: SCRIPT };
@@ -104,6 +115,14 @@ async function run(lab: Lab): Promise<void> {
       }),
     );
     guest.answer('go on');
+
+    const blanks = await guest.line(/^vblank (\d+) (\d+) (\d+) (\d+)$/, LINE_LIMIT_S);
+    const rates = blankRates(blanks.slice(1).map(Number) as [number, number, number, number]);
+    lab.tell(`vertical blanks: ${rates.map(({ how, hertz }) => `${hertz.toFixed(2)} Hz ${how}`).join(', ')}`);
+    await lab.check('vertical blanks come at 60 Hz', () => {
+      const wrong = rates.find(({ hertz, tolerance }) => !(Math.abs(hertz / REFRESH_HZ - 1) <= tolerance));
+      if (wrong !== undefined) throw new Error(`${wrong.how} they come at ${wrong.hertz.toFixed(2)} Hz`);
+    });
 
     const [, width, height] = await guest.line(/^drawn (\d+) (\d+)$/, LINE_LIMIT_S);
     const size = { width: Number(width), height: Number(height) };
