@@ -16,6 +16,7 @@ const OUT = join(ROOT, process.argv[2] ?? 'build');
 /** Files, or folders of which the files that are not TypeScript are taken. */
 const ASSETS = [
   'src/cli/config.schema.json',
+  'src/cli/daemon/daemon.schema.json',
   'src/cli/vgpu-state.schema.json',
   'src/cli/display/page',
   'src/guest/agent',

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { displaySocketPath, encodeFrame } from '../../src/cli/display/protocol.js';
-import { DisplaySocketServer } from '../../src/cli/display/socket-server.js';
+import { serveDisplay } from '../../src/cli/display/socket-server.js';
 import { STREAM_PATH } from '../../src/cli/display/web-server.js';
 import type { Picture } from '../../src/core/vfio/device.js';
 import { FakeDisplay } from '../../test/cli/fake-display.js';
@@ -64,7 +64,7 @@ export async function scenario(chromium: Chromium, checkout: string): Promise<Po
   const folder = temporary(mkdtempSync(join(tmpdir(), 'mpt-lab-')));
   const socket = join(folder, 'device.sock');
   const display = new FakeDisplay();
-  let server = await DisplaySocketServer.listen(displaySocketPath(socket), display);
+  let server = await serveDisplay(displaySocketPath(socket), display);
   let viewer = await ViewerProcess.start(checkout, socket, 0);
   const browser = new Browser(chromium, join(folder, 'browser'), [`MAP ${REBOUND} 127.0.0.1`]);
   try {
@@ -146,7 +146,7 @@ export async function scenario(chromium: Chromium, checkout: string): Promise<Po
       await server.close();
       await page.until("mptDisplay.state === 'gone'");
       display.show(200, 320);
-      server = await DisplaySocketServer.listen(displaySocketPath(socket), display);
+      server = await serveDisplay(displaySocketPath(socket), display);
       await page.until("mptDisplay.state === 'on'");
       await showsNow();
     });

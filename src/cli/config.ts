@@ -61,10 +61,12 @@ function readUpTo(path: string, limit: number): Buffer {
 }
 
 /** @throws MptError BAD_CONFIG that names path, rule, value and the nearest valid name of the first broken rule */
-export async function checkConfig(document: unknown, where: string): Promise<void> {
+export async function checkConfig(document: unknown, where: string, schema = configSchema()): Promise<void> {
   // Compiling a schema takes 30 ms: only when there is a document to check.
   const { default: ajv } = await import('ajv');
-  const validate = new ajv.default({ allErrors: true, strict: true, strictRequired: false, verbose: true }).compile(configSchema());
+  const validate = new ajv.default({ allErrors: true, strict: true, strictRequired: false, allowUnionTypes: true, verbose: true }).compile(
+    schema,
+  );
   if (validate(document)) return;
   const [first] = (validate.errors ?? []).filter((error) => error.keyword !== 'if');
   const more = (validate.errors ?? []).filter((error) => error.keyword !== 'if').length - 1;

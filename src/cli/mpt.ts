@@ -12,6 +12,7 @@ import { type ReplayOptions, replayCommand } from './commands/replay.js';
 import { type RunOptions, runCommand } from './commands/run.js';
 import { type ServeOptions, serveCommand } from './commands/serve.js';
 import { EXIT } from './exit-codes.js';
+import { addDaemonCommands } from './program-daemon.js';
 import { guardOutput, printJson, report } from './terminal.js';
 
 const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string };
@@ -165,6 +166,8 @@ program
   .option('--json', 'print one JSON document')
   .addHelpText('after', '\nExample:\n  mpt display /run/mbochs.sock --picture screen.png\n  mpt display /run/mbochs.sock --listen 8080')
   .action((socket: string, options: DisplayOptions) => act(options.json === true, () => displayCommand(socket, options)));
+
+addDaemonCommands(program, act);
 
 guardOutput();
 try {

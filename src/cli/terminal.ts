@@ -37,6 +37,17 @@ export const print = (text: string): void => {
   process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
 };
 
+/** Rows in columns for people; numbers to the right. */
+export function table(titles: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => String(row[i]).length)));
+  const line = (cells: readonly (string | number)[]): string =>
+    cells
+      .map((cell, i) => (typeof cell === 'number' ? String(cell).padStart(widths[i] as number) : cell.padEnd(widths[i] as number)))
+      .join('  ')
+      .trimEnd();
+  return [titles, ...rows].map(line).join('\n');
+}
+
 /** The one JSON document of a `--json` run. */
 export const printJson = (value: unknown): void => print(JSON.stringify(value));
 

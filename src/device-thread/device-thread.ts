@@ -77,6 +77,11 @@ export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
     this.result.catch(() => undefined);
   }
 
+  /** The kernel's number of the thread; 0 until it runs. */
+  get threadId(): number {
+    return Atomics.load(this.#words, 1);
+  }
+
   /**
    * Asks the thread to stop and waits until it has ended; after the deadline it is terminated.
    * @returns true when it ended by itself

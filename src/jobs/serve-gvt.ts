@@ -3,6 +3,7 @@ import { vfioUser } from '../backends/vfio-user/index.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
 import { openGvt } from '../recording/index.js';
 import { deviceMemories } from '../vfio/index.js';
+import { trafficCounts } from './counters.js';
 import { recordOf, type Served, type ServeHooks, type ServeInput } from './serve.js';
 
 const DEFAULT_TYPE = 'GVTg_V4_8';
@@ -15,21 +16,30 @@ const SHORT_SLICE_COMMANDS = 1024;
 const QUIET_WAIT_MS = 15;
 
 export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedArrayBuffer): Served {
-  const { socket, type = DEFAULT_TYPE, resources = {}, trustClient, display = true } = input;
+  const { place, type = DEFAULT_TYPE, resources = {}, trustClient, display = true, seat } = input;
   const backend = vfioUser.open({ trustClient });
   try {
     backend.stopFlag = stopFlag;
-    const machine = backend.serve(socket, hooks);
+    let clients = 0;
+    const onConnect = (): void => {
+      clients++;
+      hooks.onConnect();
+    };
+    const machine = backend.serve(place, { ...hooks, onConnect });
     const onGuestError = (_vgpu: number, what: string): void => hooks.onComplaint(`the guest: ${what}`);
-    const recorded = openGvt(backend, { memories: deviceMemories, onGuestError }, recordOf(input, hooks));
+    const recorded = openGvt(backend, { ...seat?.gpu, memories: deviceMemories, onGuestError }, recordOf(input, hooks));
     const gvt = recorded.device;
-    const vgpu = gvt.createVgpu({ type, resources, vmId: machine.vmId, display });
+    const vgpu = gvt.createVgpu({ type, resources, vmId: machine.vmId, display, ...(seat === undefined ? {} : { share: seat.share }) });
     const device = gvt.view(vgpu);
     gvt.activate(vgpu);
     let lastSlice = performance.now();
     const quietMs = (): number => Math.min(QUIET_WAIT_MS, Math.max(BUSY_WAIT_MS, Math.ceil(gvt.untilTickMs)));
     return {
       device,
+      get ended() {
+        return machine.ended;
+      },
+      counts: () => [...trafficCounts(clients, machine.traffic), ...Object.values(vgpu.statistics)],
       step: () => {
         const request = machine.requests.next(gvt.hasWork ? BUSY_WAIT_MS : quietMs());
         if (request !== undefined) {

@@ -1,4 +1,5 @@
-/** A device on a vfio-user socket, on the device thread, until it is stopped. */
+/** A device on a vfio-user socket, on the device thread, until it is stopped; or for one client, until that goes. */
+import type { GvtSeat } from '../core/bus/index.js';
 import { MptError } from '../core/errors.js';
 import { checkedEdid } from '../core/gvt/display/edid.js';
 import type { ExplicitResources } from '../core/gvt/explicit-resources.js';
@@ -7,7 +8,9 @@ import type { Picture, PixelMemory, VfioDevice } from '../core/vfio/device.js';
 import { changeMonitor, type MonitorChange } from '../core/vfio/edid-user.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
 import { openRecordedDevice, type Recorded, type RecordOptions } from '../recording/index.js';
-import { deviceMemories, realServerCalls, VfioUserServer } from '../vfio/index.js';
+import { deviceMemories, realServerCalls, type ServerPlace, VfioUserServer } from '../vfio/index.js';
+import { Counters, trafficCounts } from './counters.js';
+import { type AccessRequest, answerAccess } from './serve-access.js';
 import { serveGvt } from './serve-gvt.js';
 import type { ServedDeviceName } from './served-devices.js';
 
@@ -19,13 +22,17 @@ export interface ServeInput {
   readonly type?: string;
   /** Of `gvt`: what differs from the type. */
   readonly resources?: ExplicitResources;
-  readonly socket: string;
+  readonly place: ServerPlace;
   /** Map guest memory even when its file can be shortened, which would end this process. */
   readonly trustClient: boolean;
   /** File to record to. */
   readonly record?: string;
   /** Of `gvt`: false is a vGPU whose display is fused off. Default true. */
   readonly display?: boolean;
+  /** Of `gvt`: a vGPU whose resources somebody else divides. */
+  readonly seat?: Pick<GvtSeat, 'gpu' | 'share'>;
+  /** What the device counts is added there, in the order of the bus's names. */
+  readonly counters?: SharedArrayBuffer;
 }
 
 export interface ServeOutput {
@@ -55,9 +62,16 @@ export interface MonitorRequest extends MonitorChange {
 /** What it failed with. */
 export type MonitorReply = ReturnType<MptError['toJSON']> | undefined;
 
+/** What the main thread may ask; each has its reply. */
+export type ServeRequest = PictureRequest | MonitorRequest | AccessRequest;
+
 /** What serving one device consists of. */
 export interface Served {
   readonly device: VfioDevice;
+  /** The one client went, and there will be no other. */
+  readonly ended: boolean;
+  /** Counts that only grow, in the order of the bus's names. */
+  counts(): readonly number[];
   /** Waits for the next access and answers it; returns after about 100 ms at the latest. */
   step(): void;
   close(): void;
@@ -83,14 +97,17 @@ export const job: Job<ServeInput, ServeOutput> = (input, context) => {
   };
   const served = input.device === 'gvt' ? serveGvt(input, hooks, context.stopFlag) : openSample(input, input.device, hooks);
   const pixels = sharedPixels();
+  const counters = input.counters === undefined ? undefined : new Counters(input.counters, () => served.counts());
   try {
     notice({ type: 'ready', name: served.device.name });
-    while (!context.stopped()) {
+    while (!context.stopped() && !served.ended) {
       served.step();
-      answerRequest(served.device, context, pixels);
+      answerRequest(served.device, context, pixels, counters);
+      counters?.publish();
     }
     return { clients };
   } finally {
+    counters?.publish(true);
     served.close();
   }
 };
@@ -102,7 +119,7 @@ export const recordOf = ({ record }: ServeInput, { onComplaint }: ServeHooks): R
   record === undefined ? undefined : { path: record, onFailure: ({ message }) => onComplaint(`the recording has ended: ${message}`) };
 
 function openSample(input: ServeInput, kind: 'mbochs' | 'mdpy', hooks: ServeHooks): Served {
-  const { socket, trustClient } = input;
+  const { place, trustClient } = input;
   const type = findSampleType(input.type ?? DEFAULT_TYPES[kind], kind);
   const sample = new Samples(deviceMemories).create(type);
   const record = recordOf(input, hooks);
@@ -114,7 +131,7 @@ function openSample(input: ServeInput, kind: 'mbochs' | 'mdpy', hooks: ServeHook
       recorded = openRecordedDevice(sample, kind, type.name, record);
       device = recorded.device;
     }
-    server = new VfioUserServer(realServerCalls, socket, device, { ...hooks, trustFiles: trustClient });
+    server = new VfioUserServer(realServerCalls, place, device, { ...hooks, trustFiles: trustClient });
   } catch (error) {
     recorded?.close();
     sample.close();
@@ -122,6 +139,10 @@ function openSample(input: ServeInput, kind: 'mbochs' | 'mdpy', hooks: ServeHook
   }
   return {
     device,
+    get ended() {
+      return server.ended;
+    },
+    counts: () => trafficCounts(server.clients, server.traffic),
     step: () => {
       const access = server.receive(WAIT_MS);
       if (access === undefined) return;
@@ -145,12 +166,13 @@ function sharedPixels(): PixelMemory {
   };
 }
 
-function answerRequest(device: VfioDevice, context: JobContext, pixels: PixelMemory): void {
+function answerRequest(device: VfioDevice, context: JobContext, pixels: PixelMemory, counters: Counters | undefined): void {
   const waiting = context.takeRequest();
   if (waiting === undefined) return;
-  const request = waiting.request as PictureRequest | MonitorRequest;
+  const request = waiting.request as ServeRequest;
   if (request.type === 'picture') waiting.reply(device.picture(pixels) satisfies PictureReply);
   else if (request.type === 'monitor') waiting.reply(changed(device, request));
+  else if (request.type === 'access') waiting.reply(answerAccess(device, request, counters));
   else throw new MptError('INTERNAL', 'a request of the main thread is not known', { op: 'serve' });
 }
 

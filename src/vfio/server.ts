@@ -1,24 +1,23 @@
 /**
  * A device on a socket: waits for a client, serves it, and is ready for the next one when it goes. One client at a time; a second
- * one is sent away, so that it fails at once and does not hang.
+ * one is sent away, so that it fails at once and does not hang. Or a device for one client that somebody else let in.
  */
-import { chmodSync, existsSync, lstatSync, unlinkSync } from 'node:fs';
 import { errnoText, MptError } from '../core/errors.js';
 import type { Errno, VfioDevice } from '../core/vfio/device.js';
 import { EventFd } from '../native/eventfd.js';
-import { OwnedFd } from '../native/fd.js';
 import { libcSyscalls } from '../native/libc.js';
 import { Poller } from '../native/poll.js';
-import { libcSockets, SOCK, type SocketCalls, setBuffers, UNIX_PATH_MAX, unixAddress } from '../native/sockets.js';
-import { EAGAIN, EINTR, type Syscalls } from '../native/syscalls.js';
+import { libcSockets, SOCK, setBuffers } from '../native/sockets.js';
+import { EAGAIN, EINTR, F } from '../native/syscalls.js';
 import { DmaMaps } from './dma-maps.js';
+import { type ServerCalls, SocketListener } from './listener.js';
 import { type RegionAccess, Session } from './session.js';
 import { type SocketTransport, socketTransport } from './transport.js';
 
-export interface ServerCalls {
-  readonly sys: Syscalls;
-  readonly sockets: SocketCalls;
-}
+export type { ServerCalls } from './listener.js';
+
+/** A path to listen at, or a connected socket, of which a copy is taken: there will be no other client. */
+export type ServerPlace = string | { readonly connection: number };
 
 /** The real ones. */
 export const realServerCalls: ServerCalls = { sys: libcSyscalls, sockets: libcSockets };
@@ -35,54 +34,64 @@ export interface ServerEvents {
 const WAIT_SLICE_MS = 100;
 /** What the kernel may hold for us in each direction: a burst of posted writes, or a large reply. */
 const SOCKET_BUFFER = 1 << 20;
-const EADDRINUSE = 98;
 const ECONNABORTED = 103;
-const ECONNREFUSED = 111;
-const ENOENT = 2;
 
 export class VfioUserServer {
+  /** Of its socket; empty when it serves one connection. */
   readonly path: string;
   readonly device: VfioDevice;
   /** The client's memory: for the device, or for whoever does its DMA. */
   readonly memory: DmaMaps;
   readonly #calls: ServerCalls;
   readonly #events: ServerEvents;
-  readonly #listener: OwnedFd;
-  readonly #waiter: Poller;
+  readonly #listener: SocketListener | undefined;
+  readonly #waiter: Poller | undefined;
   #session: Session | undefined;
   #transport: SocketTransport | undefined;
-  #inode: number;
   /** Clients served so far. */
   clients = 0;
+  /** Region accesses so far, and their bytes. */
+  readonly traffic = { reads: 0, writes: 0, bytesRead: 0, bytesWritten: 0 };
 
   /**
-   * Binds the socket. A file that a dead server left is replaced.
-   * @throws MptError IO: the path is too long, in use by a living server, no socket, or cannot be made
+   * Listens at the path, or serves the client that is connected.
+   * @throws MptError IO: the path is too long, in use by a living server, no socket, or cannot be made; HYPERVISOR, NO_MEMORY: the
+   *   connection cannot be taken
    */
   constructor(
     calls: ServerCalls,
-    path: string,
+    place: ServerPlace,
     device: VfioDevice,
     options: ServerEvents & { readonly memory?: DmaMaps; readonly trustFiles?: boolean } = {},
   ) {
-    this.path = path;
+    this.path = typeof place === 'string' ? place : '';
     this.device = device;
     this.#calls = calls;
     this.#events = options;
     this.memory = options.memory ?? new DmaMaps(calls.sys, { trustFiles: options.trustFiles === true });
-    this.#listener = listen(calls, path);
-    this.#inode = lstatSync(path).ino;
-    this.#waiter = new Poller(calls.sys, [this.#listener.fd]);
+    if (typeof place === 'string') {
+      this.#listener = new SocketListener(calls, place);
+      this.#waiter = new Poller(calls.sys, [this.#listener.fd]);
+    } else {
+      const fd = calls.sys.fcntl(place.connection, F.DUPFD_CLOEXEC, 0);
+      if (fd < 0) throw new MptError('HYPERVISOR', 'the connection cannot be copied', { op: 'serve', errno: -fd });
+      this.#connect(fd);
+    }
   }
 
-  /** What becomes readable when there is something for `receive`. */
+  /** What becomes readable when there is something for `receive`; -1 when nothing will. */
   get fd(): number {
-    return this.#transport?.fd ?? this.#listener.fd;
+    return this.#transport?.fd ?? this.#listener?.fd ?? -1;
   }
 
   /** There is something for `receive` that the descriptor does not tell of. */
   get buffered(): boolean {
     return this.#session?.stream.buffered === true;
+  }
+
+  /** The one client went, and there will be no other. */
+  get ended(): boolean {
+    return this.#session === undefined && this.#listener === undefined;
   }
 
   /** The client's connection, while there is one. */
@@ -103,7 +112,10 @@ export class VfioUserServer {
     }
     this.#prepareWait(session);
     const access = session.receive(timeoutMs);
-    if (access !== undefined) return access;
+    if (access !== undefined) {
+      this.#count(access);
+      return access;
+    }
     if (session.open) this.#turnAway();
     else this.disconnect();
     return undefined;
@@ -128,12 +140,17 @@ export class VfioUserServer {
   /** Ends the connection and removes the socket, unless another server has replaced it. Idempotent. */
   close(): void {
     this.disconnect();
-    if (!this.#listener.open) return;
-    this.#listener.close();
-    try {
-      if (lstatSync(this.path).ino === this.#inode) unlinkSync(this.path);
-    } catch {
-      // Somebody removed it before.
+    this.#listener?.close();
+  }
+
+  #count({ write, bytes }: RegionAccess): void {
+    const { traffic } = this;
+    if (write) {
+      traffic.writes++;
+      traffic.bytesWritten += bytes.length;
+    } else {
+      traffic.reads++;
+      traffic.bytesRead += bytes.length;
     }
   }
 
@@ -149,25 +166,35 @@ export class VfioUserServer {
   }
 
   #accept(timeoutMs: number): void {
-    if (this.#waiter.wait(Math.ceil(timeoutMs)) === 0) return;
+    const listener = this.#listener;
+    if (listener === undefined || this.#waiter?.wait(Math.ceil(timeoutMs)) === 0) return;
     const { onComplaint } = this.#events;
-    const { sys, sockets } = this.#calls;
-    const fd = sockets.accept(this.#listener.fd, 0);
+    const fd = listener.accept(0);
     if (fd < 0) {
       // The client is gone again; anything else (EMFILE) stays until something is closed: no loop that asks again at once.
       if (fd === -ECONNABORTED || fd === -EINTR || fd === -EAGAIN) return;
       onComplaint?.(`${this.device.name}: a client cannot be accepted, errno ${errnoText(-fd)}`);
-      sys.poll(new Uint8Array(0), 0, WAIT_SLICE_MS);
+      this.#calls.sys.poll(new Uint8Array(0), 0, WAIT_SLICE_MS);
       return;
     }
+    try {
+      this.#connect(fd);
+    } catch (error) {
+      if (!MptError.is(error)) throw error;
+      onComplaint?.(`${this.device.name}: a client was sent away: ${error.message}`);
+    }
+  }
+
+  /** Takes the socket over, also when it throws. */
+  #connect(fd: number): void {
+    const { onComplaint } = this.#events;
+    const { sys, sockets } = this.#calls;
     setBuffers(sockets, fd, SOCKET_BUFFER);
     try {
       this.#transport = socketTransport(sys, sockets, fd);
     } catch (error) {
       sys.close(fd);
-      if (!MptError.is(error)) throw error;
-      onComplaint?.(`${this.device.name}: a client was sent away: ${error.message}`);
-      return;
+      throw error;
     }
     this.#session = new Session(this.#transport, {
       device: this.device,
@@ -181,57 +208,10 @@ export class VfioUserServer {
 
   /** A second client is accepted and closed at once. */
   #turnAway(): void {
-    if (this.#waiter.wait(0) === 0) return;
-    const fd = this.#calls.sockets.accept(this.#listener.fd, SOCK.NONBLOCK);
+    if (this.#listener === undefined || this.#waiter?.wait(0) === 0) return;
+    const fd = this.#listener.accept(SOCK.NONBLOCK);
     if (fd < 0) return;
     this.#calls.sys.close(fd);
     this.#events.onComplaint?.(`${this.device.name}: a second client was sent away: one is connected`);
   }
 }
-
-function listen({ sys, sockets }: ServerCalls, path: string): OwnedFd {
-  const address = unixAddress(path);
-  if (address === undefined)
-    throw new MptError('IO', `the socket path has ${Buffer.byteLength(path)} bytes`, {
-      op: 'serve',
-      limit: UNIX_PATH_MAX,
-      hint: 'choose a shorter path',
-    });
-  if (existsSync(path)) removeStale({ sys, sockets }, path, address);
-  const socket = new OwnedFd(sys, sockets.socket(0), 'socket');
-  try {
-    const bound = sockets.bind(socket.fd, address);
-    if (bound < 0) throw failure(path, -bound);
-    // Nobody can connect before listen: the mode is right in time. Nobody but the owner shall.
-    chmodSync(path, 0o600);
-    const listening = sockets.listen(socket.fd, 8);
-    if (listening < 0) throw failure(path, -listening);
-    return socket;
-  } catch (error) {
-    socket.close();
-    throw error;
-  }
-}
-
-/** Removes a socket on which nobody listens. @throws MptError IO for anything else */
-function removeStale({ sys, sockets }: Pick<ServerCalls, 'sys' | 'sockets'>, path: string, address: Uint8Array): void {
-  if (!lstatSync(path).isSocket())
-    throw new MptError('IO', `${path} exists and is no socket`, { op: 'serve', hint: 'choose another path or remove it' });
-  const probe = new OwnedFd(sys, sockets.socket(SOCK.NONBLOCK), 'socket');
-  try {
-    const result = sockets.connect(probe.fd, address);
-    // EAGAIN: its backlog is full, so somebody is there.
-    if (result >= 0 || result === -EAGAIN) throw failure(path, EADDRINUSE);
-    if (result === -ECONNREFUSED) unlinkSync(path);
-    else if (result !== -ENOENT) throw failure(path, -result);
-  } finally {
-    probe.close();
-  }
-}
-
-const failure = (path: string, errno: number): MptError =>
-  new MptError('IO', `the socket ${path} cannot be made, errno ${errnoText(errno)}`, {
-    op: 'serve',
-    errno,
-    ...(errno === EADDRINUSE ? { hint: 'another server listens there: stop it or choose another path' } : {}),
-  });

@@ -261,7 +261,10 @@ t.test('a GPU that GVT divides', async (t) => {
   for (const [settings, code] of [
     [{ aperture: '0' }, 'INVALID_ARGUMENT'],
     [{ aperture: '129' }, 'NO_SPACE'],
-    [{ aperture: '128', hidden: '64' }, 'INVALID_ARGUMENT'],
+    [{ aperture: '15' }, 'INVALID_ARGUMENT'],
+    [{ hidden: '4096' }, 'NO_SPACE'],
+    [{ resolution: '1x1' }, 'INVALID_ARGUMENT'],
+    [{ resolution: '1024' }, 'INVALID_ARGUMENT'],
     [{ fences: '29' }, 'NO_SPACE'],
     [{ fences: '33' }, 'INVALID_ARGUMENT'],
   ] as const)

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type DisplayUpdate, encodeFrame, FrameReader, UPDATE_LIMITS } from '../../src/cli/display/protocol.js';
 import { answersOf, connectTo, fetchPicture } from '../../src/cli/display/socket-client.js';
-import { DisplaySocketServer } from '../../src/cli/display/socket-server.js';
+import { serveDisplay } from '../../src/cli/display/socket-server.js';
+import type { PrivateServer } from '../../src/cli/private-server.js';
 import { type ErrorCode, MptError } from '../../src/core/errors.js';
 import { FakeDisplay, until } from './fake-display.js';
 
@@ -19,13 +20,13 @@ const newPath = (): string => join(folder, `${++sockets}.display`);
 interface Rig {
   readonly path: string;
   readonly display: FakeDisplay;
-  readonly server: DisplaySocketServer;
+  readonly server: PrivateServer;
 }
 
 async function rig(t: Test): Promise<Rig> {
   const path = newPath();
   const display = new FakeDisplay();
-  const server = await DisplaySocketServer.listen(path, display);
+  const server = await serveDisplay(path, display);
   t.teardown(() => server.close());
   return { path, display, server };
 }
@@ -96,7 +97,7 @@ t.test('watching: the picture once, then changed rows only', async (t) => {
 t.test('a source that writes each picture into the same memory', async (t) => {
   const path = newPath();
   const rgba = new Uint8Array(new SharedArrayBuffer(16 * 16 * 4));
-  const server = await DisplaySocketServer.listen(path, { picture: async () => ({ width: 16, height: 16, rgba }) });
+  const server = await serveDisplay(path, { picture: async () => ({ width: 16, height: 16, rgba }) });
   t.teardown(() => server.close());
   const watchers = [40, 10].map(async (intervalMs) => answersOf(await connectTo(path), { op: 'watch', intervalMs }));
   const [first, second] = (await Promise.all(watchers)) as [AsyncGenerator<DisplayUpdate>, AsyncGenerator<DisplayUpdate>];
@@ -222,11 +223,11 @@ t.test('requests that are none: told why, and nobody else is disturbed', async (
 t.test('the socket’s file: only its user’s, removed at the end, a dead one replaced', async (t) => {
   const path = newPath();
   const umask = process.umask(0o022);
-  const server = await DisplaySocketServer.listen(path, new FakeDisplay());
+  const server = await serveDisplay(path, new FakeDisplay());
   t.equal(process.umask(umask), 0o022, 'the umask is as before');
   t.equal(statSync(path).mode & 0o777, 0o600);
   t.ok(statSync(path).isSocket());
-  await rejected(t, 'BUSY', DisplaySocketServer.listen(path, new FakeDisplay()), /another server answers/);
+  await rejected(t, 'BUSY', serveDisplay(path, new FakeDisplay()), /another server answers/);
   t.ok(existsSync(path), 'it is left alone');
   const client = await connectTo(path);
   const ended = toTheEnd(client);
@@ -240,26 +241,26 @@ t.test('the socket’s file: only its user’s, removed at the end, a dead one r
   await new Promise((resolve) => spawn(process.execPath, ['-e', script]).once('close', resolve));
   t.ok(existsSync(path));
   await rejected(t, 'IO', fetchPicture(path), /no server answers .*errno 111 ECONNREFUSED; the path is that of mpt serve/);
-  const next = await DisplaySocketServer.listen(path, new FakeDisplay());
+  const next = await serveDisplay(path, new FakeDisplay());
   t.equal(await fetchPicture(path), undefined);
   await next.close();
 
   writeFileSync(path, 'mine');
-  await rejected(t, 'IO', DisplaySocketServer.listen(path, new FakeDisplay()), /is there and is no socket/);
+  await rejected(t, 'IO', serveDisplay(path, new FakeDisplay()), /is there and is no socket/);
   t.ok(existsSync(path));
   await rejected(t, 'IO', fetchPicture(path), /no server answers/);
   await rejected(t, 'IO', fetchPicture(join(folder, 'none')), /no server answers .*errno 2 ENOENT/);
-  await rejected(t, 'IO', DisplaySocketServer.listen(join(folder, 'none', 'x'), new FakeDisplay()), /cannot be listened at/);
+  await rejected(t, 'IO', serveDisplay(join(folder, 'none', 'x'), new FakeDisplay()), /cannot be listened at/);
   const long = join(folder, 'x'.repeat(120));
-  await rejected(t, 'INVALID_ARGUMENT', DisplaySocketServer.listen(long, new FakeDisplay()), /too long .*limit 107/);
+  await rejected(t, 'INVALID_ARGUMENT', serveDisplay(long, new FakeDisplay()), /too long .*limit 107/);
   t.notMatch(readdirSync(folder).join(), /xxx/);
 });
 
 t.test('process.exit() removes the socket too', async (t) => {
   const path = newPath();
   const module = new URL('../../src/cli/display/socket-server.js', import.meta.url).href;
-  const script = `const { DisplaySocketServer } = await import(${JSON.stringify(module)});
-    await DisplaySocketServer.listen(${JSON.stringify(path)}, { picture: async () => undefined });
+  const script = `const { serveDisplay } = await import(${JSON.stringify(module)});
+    await serveDisplay(${JSON.stringify(path)}, { picture: async () => undefined });
     console.log(require('fs').existsSync(${JSON.stringify(path)}));
     process.exit(3);`;
   const child = spawn(process.execPath, [

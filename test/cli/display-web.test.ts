@@ -9,8 +9,9 @@ import { WebSocket } from 'ws';
 import { DisplayFeed } from '../../src/cli/display/feed.js';
 import { type DisplayUpdate, decodeUpdate, type Frame, FrameReader, UPDATE_LIMITS } from '../../src/cli/display/protocol.js';
 import { applyUpdate } from '../../src/cli/display/rows.js';
-import { DisplaySocketServer } from '../../src/cli/display/socket-server.js';
+import { serveDisplay } from '../../src/cli/display/socket-server.js';
 import { DisplayWebServer, STREAM_PATH, VIEWERS_MAX } from '../../src/cli/display/web-server.js';
+import type { PrivateServer } from '../../src/cli/private-server.js';
 import { MptError } from '../../src/core/errors.js';
 import type { Picture } from '../../src/core/vfio/device.js';
 import { FakeDisplay, until } from './fake-display.js';
@@ -22,14 +23,14 @@ let sockets = 0;
 interface Rig {
   readonly path: string;
   readonly display: FakeDisplay;
-  readonly socketServer: DisplaySocketServer;
+  readonly socketServer: PrivateServer;
   readonly web: DisplayWebServer;
 }
 
 async function rig(t: Test): Promise<Rig> {
   const path = join(folder, `${++sockets}.display`);
   const display = new FakeDisplay();
-  const socketServer = await DisplaySocketServer.listen(path, display);
+  const socketServer = await serveDisplay(path, display);
   const web = await DisplayWebServer.listen(new DisplayFeed(path, { intervalMs: 10, retryMs: 10 }), 0);
   t.teardown(async () => {
     await web.close();
@@ -229,7 +230,7 @@ t.test('a server that goes and comes back', async (t) => {
   const late = new Page(web);
   await until(() => late.types.at(-1) === 'gone');
   display.show(12, 9);
-  const next = await DisplaySocketServer.listen(path, display);
+  const next = await serveDisplay(path, display);
   await until(() => page.shows(display.now) && late.shows(display.now));
   t.same(page.types, ['picture', 'gone', 'picture']);
   await next.close();

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { decode } from 'fast-png';
 import t from 'tap';
 import { displaySocketPath } from '../../src/cli/display/protocol.js';
-import { DisplaySocketServer } from '../../src/cli/display/socket-server.js';
+import { serveDisplay } from '../../src/cli/display/socket-server.js';
 import { MptError } from '../../src/core/errors.js';
 import { monitorEdid } from '../../src/core/gvt/display/monitors.js';
 import { FakeDisplay } from './fake-display.js';
@@ -17,7 +17,7 @@ import { mpt, mptBeside } from './mpt.js';
 const folder = mkdtempSync(join(tmpdir(), 'mpt-display-cli-'));
 const socket = join(folder, 'device.sock');
 const display = new FakeDisplay();
-const server = await DisplaySocketServer.listen(displaySocketPath(socket), display);
+const server = await serveDisplay(displaySocketPath(socket), display);
 t.teardown(async () => {
   await server.close();
   rmSync(folder, { recursive: true, force: true });

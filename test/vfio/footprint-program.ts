@@ -8,7 +8,7 @@ const [folder = '', count = '0', device = 'mbochs'] = process.argv.slice(2);
 const threads = Array.from({ length: Number(count) }, (_, i) => {
   const input: ServeInput = {
     device: device as ServeInput['device'],
-    socket: `${folder}/${device}-${count}-${i}.sock`,
+    place: `${folder}/${device}-${count}-${i}.sock`,
     trustClient: false,
   };
   return new DeviceThread<ServeOutput>(new URL('../../src/jobs/serve.js', import.meta.url), input, {

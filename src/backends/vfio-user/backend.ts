@@ -11,7 +11,7 @@ import type { MptVgpuOps, VgpuAttachment } from '../../core/mpt.js';
 import { MptBackend } from '../../core/mpt-backend.js';
 import type { VfioDevice } from '../../core/vfio/device.js';
 import { DmaMaps } from '../../vfio/dma-maps.js';
-import type { ServerCalls, ServerEvents } from '../../vfio/server.js';
+import type { ServerCalls, ServerEvents, ServerPlace } from '../../vfio/server.js';
 import { VfioUserHandle, type VfioUserVm } from './handle.js';
 import { InterpretedMachine } from './machine.js';
 import { PlainFunction } from './plain-function.js';
@@ -66,12 +66,12 @@ export class VfioUserBackend extends MptBackend {
   }
 
   /**
-   * A VM that will come to a socket: QEMU. The socket is there once a vGPU is attached and presented; one vGPU a socket.
+   * A VM that will come to a socket, or has come to a connection: QEMU. It is served once a vGPU is attached and presented; one vGPU a place.
    * @throws MptError CLOSED
    */
-  serve(path: string, events: ServerEvents = {}): ServedMachine {
+  serve(place: ServerPlace, events: ServerEvents = {}): ServedMachine {
     this.checkOpen('serve');
-    return this.#add(new ServedMachine(this, VmId(++lastVmId), path, events));
+    return this.#add(new ServedMachine(this, VmId(++lastVmId), place, events));
   }
 
   /** Guest memory of one connection. */

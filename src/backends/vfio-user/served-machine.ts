@@ -5,7 +5,7 @@ import { IO_KIND_NAMES, type IoRequest, type RequestSource } from '../../core/io
 import type { Machine, StopToken } from '../../core/machine.js';
 import type { RamRegion } from '../../core/ram-access.js';
 import type { VfioDevice } from '../../core/vfio/device.js';
-import { type ServerEvents, VfioUserServer } from '../../vfio/server.js';
+import { type ServerEvents, type ServerPlace, VfioUserServer } from '../../vfio/server.js';
 import { firstFrameOf } from './abi.js';
 import type { VfioUserBackend, VfioUserMachine } from './backend.js';
 import { AccessPieces } from './pieces.js';
@@ -16,7 +16,7 @@ const UNDELIVERED_MAX = 256;
 
 export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
   readonly vmId: VmId;
-  readonly path: string;
+  readonly #place: ServerPlace;
   readonly stopToken: StopToken;
   readonly #backend: VfioUserBackend;
   readonly #events: ServerEvents;
@@ -28,15 +28,30 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
   #delivered = false;
   #closed = false;
 
-  constructor(backend: VfioUserBackend, vmId: VmId, path: string, events: ServerEvents) {
+  constructor(backend: VfioUserBackend, vmId: VmId, place: ServerPlace, events: ServerEvents) {
     this.#backend = backend;
     this.vmId = vmId;
-    this.path = path;
+    this.#place = place;
     this.#events = events;
     const flag = backend.stopFlag ?? new SharedArrayBuffer(4);
     this.#stopFlag = new Int32Array(flag);
     // A wait lasts 100 ms at most: the flag is enough.
     this.stopToken = { flag, tid: 0, pid: process.pid };
+  }
+
+  /** Of its socket; empty when it serves one connection. */
+  get path(): string {
+    return typeof this.#place === 'string' ? this.#place : '';
+  }
+
+  /** The one client went, and there will be no other. */
+  get ended(): boolean {
+    return this.#server?.ended === true;
+  }
+
+  /** Region accesses so far; undefined until a vGPU is presented. */
+  get traffic(): VfioUserServer['traffic'] | undefined {
+    return this.#server?.traffic;
   }
 
   get requests(): RequestSource {
@@ -52,7 +67,7 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
   present(presented: PresentedFunction, view: VfioDevice): void {
     if (this.#server !== undefined) throw this.#backend.error('BUSY', `vGPU ${presented.vgpu.id} is presented`, { op: 'present_vgpu' });
     presented.device = view;
-    this.#server = new VfioUserServer(this.#backend.system, this.path, view, { ...this.#events, memory: presented.memory });
+    this.#server = new VfioUserServer(this.#backend.system, this.#place, view, { ...this.#events, memory: presented.memory });
   }
 
   /** @throws MptError UNSUPPORTED: the client runs the guest */
@@ -124,7 +139,7 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
         if (status === undefined || ++undelivered < UNDELIVERED_MAX) continue;
       }
       wait = deadline - performance.now();
-      if (wait <= 0) return undefined;
+      if (wait <= 0 || server.ended) return undefined;
     }
   }
 

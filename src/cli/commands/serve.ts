@@ -15,9 +15,10 @@ import type {
   ServeOutput,
 } from '../../jobs/serve.js';
 import { displaySocketPath } from '../display/protocol.js';
-import { DisplaySocketServer } from '../display/socket-server.js';
+import { serveDisplay } from '../display/socket-server.js';
 import { EXIT } from '../exit-codes.js';
 import { checkWritable } from '../files.js';
+import type { PrivateServer } from '../private-server.js';
 import { interruptible, print, printJson } from '../terminal.js';
 
 export interface ServeOptions {
@@ -58,7 +59,7 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
   const input: ServeInput = {
     device: options.device,
     ...(options.type === undefined ? {} : { type: options.type }),
-    socket,
+    place: socket,
     resources: resourcesOf(options),
     trustClient: options.trustClient === true,
     ...(options.record === undefined ? {} : { record: resolve(options.record) }),
@@ -73,10 +74,10 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     stopping = true;
     void thread.stop();
   };
-  let display: Promise<DisplaySocketServer> | undefined;
+  let display: Promise<PrivateServer> | undefined;
   /** Ready is told when both sockets are there. */
   const ready = async (): Promise<void> => {
-    display = DisplaySocketServer.listen(displaySocketPath(socket), {
+    display = serveDisplay(displaySocketPath(socket), {
       picture: () => thread.request({ type: 'picture' } satisfies PictureRequest) as Promise<PictureReply>,
       changeMonitor: async (change) => {
         const error = (await thread.request({ type: 'monitor', ...change } satisfies MonitorRequest)) as MonitorReply;

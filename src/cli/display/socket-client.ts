@@ -1,8 +1,8 @@
 /** The other end of a server's display socket. */
-import { createConnection, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { MptError } from '../../core/errors.js';
 import type { Picture } from '../../core/vfio/device.js';
-import { ioError } from '../files.js';
+import { connectSocket } from '../connect.js';
 import {
   type DisplayRequest,
   type DisplayUpdate,
@@ -15,33 +15,9 @@ import {
 
 /** A server's device thread answers within 100 ms; a large picture on a busy machine takes longer. */
 const ANSWER_LIMIT_MS = 10_000;
-/** What a socket says where no server is. */
-const NOBODY: readonly (string | undefined)[] = ['ENOENT', 'ECONNREFUSED', 'ENOTSOCK', 'EPROTOTYPE'];
-
-/** @throws MptError IO */
-export function connectTo(path: string): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = createConnection(path);
-    const failed = (error: NodeJS.ErrnoException): void => {
-      const nobody = NOBODY.includes(error.code);
-      const { errno } = ioError(error, 'display', '');
-      reject(
-        new MptError('IO', nobody ? `no server answers at ${path}` : `${path} cannot be opened`, {
-          op: 'display',
-          ...(errno === undefined ? { cause: error } : { errno }),
-          ...(nobody ? { hint: 'the path is that of mpt serve --socket; is it running?' } : {}),
-        }),
-      );
-    };
-    socket.once('error', failed);
-    socket.once('connect', () => {
-      socket.off('error', failed);
-      // What happens later ends the reading, which says so.
-      socket.on('error', () => {});
-      resolve(socket);
-    });
-  });
-}
+/** A server's display socket. @throws MptError IO */
+export const connectTo = (path: string): Promise<Socket> =>
+  connectSocket(path, { op: 'display', hint: 'the path is that of mpt serve --socket; is it running?' });
 
 /**
  * Sends a request and gives its answers until the connection ends.

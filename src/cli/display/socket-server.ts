@@ -2,12 +2,11 @@
  * The display socket of a running server: a stream socket that only its user can open, on the main thread. Each connection has at most one
  * answer under way: who reads slowly gets fewer pictures, not more memory.
  */
-import { lstatSync, rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { MptError } from '../../core/errors.js';
 import type { Picture } from '../../core/vfio/device.js';
 import type { MonitorChange } from '../../core/vfio/edid-user.js';
-import { ioError } from '../files.js';
+import { PrivateServer } from '../private-server.js';
 import {
   type DisplayRequest,
   decodeRequest,
@@ -18,7 +17,6 @@ import {
   REQUEST_LIMITS,
 } from './protocol.js';
 import { applyUpdate, updateBetween } from './rows.js';
-import { connectTo } from './socket-client.js';
 
 /** Where pictures come from: the device thread. */
 export interface PictureSource {
@@ -34,80 +32,18 @@ export interface PictureSource {
 /** Connections at once, and requests of one that wait. */
 const CONNECTIONS_MAX = 32;
 const WAITING_MAX = 8;
-/** Bytes of a path in struct sockaddr_un, without the closing zero. */
-const PATH_MAX = 107;
-const ONLY_OWNER = 0o177;
 
-export class DisplaySocketServer {
-  readonly path: string;
-  readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
-  readonly #unlink = (): void => rmSync(this.path, { force: true });
-
-  /**
-   * Listens at `path`, mode 0600. A socket there that nobody answers is replaced.
-   * @throws MptError INVALID_ARGUMENT for a path that is too long, BUSY when a server answers there, IO
-   */
-  static async listen(path: string, source: PictureSource): Promise<DisplaySocketServer> {
-    await makeRoom(path);
-    const self = new DisplaySocketServer(path, source);
-    await self.#listen();
-    return self;
-  }
-
-  private constructor(path: string, source: PictureSource) {
-    this.path = path;
-    const shared = new SharedPictures(source);
-    this.#server = createServer((socket) => {
-      this.#sockets.add(socket);
-      socket.once('close', () => this.#sockets.delete(socket));
-      new Connection(socket, shared);
-    });
-    this.#server.maxConnections = CONNECTIONS_MAX;
-  }
-
-  /** Hangs up on everyone and removes the socket. Idempotent. */
-  async close(): Promise<void> {
-    process.off('exit', this.#unlink);
-    for (const socket of this.#sockets) socket.destroy();
-    // Closing a server that listens on a path removes the path.
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
-  }
-
-  async #listen(): Promise<void> {
-    // bind happens in the call: no moment at which others can open the socket.
-    const old = process.umask(ONLY_OWNER);
-    try {
-      await new Promise<void>((resolve, reject) => {
-        this.#server.once('error', (error) => reject(ioError(error, 'display', `${this.path} cannot be listened at`)));
-        this.#server.listen(this.path, resolve);
-        process.umask(old);
-      });
-    } finally {
-      process.umask(old);
-    }
-    // A later failure to accept is the connection's, not the server's.
-    this.#server.on('error', () => {});
-    process.once('exit', this.#unlink);
-  }
-}
-
-/** Takes a dead server's socket away. */
-async function makeRoom(path: string): Promise<void> {
-  const size = Buffer.byteLength(path);
-  if (size > PATH_MAX)
-    throw new MptError('INVALID_ARGUMENT', `the path ${path} is too long for a socket`, { op: 'display', size, limit: PATH_MAX });
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
-  if (!found.isSocket())
-    throw new MptError('IO', `${path} is there and is no socket`, { op: 'display', hint: 'remove it, or name another' });
-  const answers = await connectTo(path).then(
-    (socket) => socket.destroy(),
-    () => undefined,
-  );
-  if (answers !== undefined)
-    throw new MptError('BUSY', `another server answers at ${path}`, { op: 'display', hint: 'name another socket' });
-  rmSync(path, { force: true });
+/**
+ * Shows a source's display at `path`, mode 0600. A socket there that nobody answers is replaced.
+ * @throws MptError INVALID_ARGUMENT for a path that is too long, BUSY when a server answers there, IO
+ */
+export function serveDisplay(path: string, source: PictureSource): Promise<PrivateServer> {
+  const shared = new SharedPictures(source);
+  return PrivateServer.listen(path, {
+    op: 'display',
+    connections: CONNECTIONS_MAX,
+    onConnection: (socket) => void new Connection(socket, shared),
+  });
 }
 
 /** Those who ask while a picture is being made get that one: all of them look at it before anybody can ask for the next. */

@@ -222,13 +222,15 @@ export class VgpuBus extends EventEmitter<BusEvents> {
 
   // --- control --------------------------------------------------------------------------------------------------------------
 
+  /** Changes several settings: all are checked before the first is changed. @throws MptError as `set` */
+  setAll(vgpu: Vgpu, settings: Readonly<Record<string, string>>): void {
+    for (const [name, text] of Object.entries(settings)) this.#checkSetting(vgpu, name, text);
+    for (const [name, text] of Object.entries(settings)) this.set(vgpu, name, text);
+  }
+
   /** Changes a setting by its text. @throws MptError INVALID_ARGUMENT, NOT_FOUND, BUSY, UNSUPPORTED for one that is fixed at creation */
   set(vgpu: Vgpu, name: string, text: string): void {
-    const specs = this.settingsOf(vgpu.driver);
-    const value = parseSetting(specs, name, text);
-    this.#checkHere(vgpu);
-    if (specs.find((spec) => spec.name === name)?.live !== true)
-      throw new MptError('UNSUPPORTED', `${name} is fixed when a vGPU is created`, { op: 'set', errno: E.PERM });
+    const value = this.#checkSetting(vgpu, name, text);
     switch (name) {
       case 'priority':
         vgpu.running?.setPriority?.(value as number);
@@ -298,6 +300,15 @@ export class VgpuBus extends EventEmitter<BusEvents> {
       errno: E.INVAL,
       hint: `${near === undefined ? '' : `did you mean ${near}? `}types: ${names.join(', ')}`,
     });
+  }
+
+  #checkSetting(vgpu: Vgpu, name: string, text: string): SettingValue {
+    const specs = this.settingsOf(vgpu.driver);
+    const value = parseSetting(specs, name, text);
+    this.#checkHere(vgpu);
+    if (specs.find((spec) => spec.name === name)?.live !== true)
+      throw new MptError('UNSUPPORTED', `${name} is fixed when a vGPU is created`, { op: 'set', errno: E.PERM });
+    return value;
   }
 
   #checkHere(vgpu: Vgpu): void {

@@ -1,6 +1,7 @@
 /** A GPU that GVT divides, as a GPU driver: aperture, hidden memory, fences and ids (facts: gvt.md 4.2, 4.3, 5.2). */
 import { MptError } from '../errors.js';
 import { checkGpuSize, DEFAULT_GPU, type GpuSize, MIB } from '../gvt/device-info.js';
+import { type ExplicitResources, vgpuType } from '../gvt/explicit-resources.js';
 import { ResourcePool, type VgpuResources } from '../gvt/resources.js';
 import { newStatistics } from '../gvt/roles.js';
 import { describeType, typesOf, type VgpuType } from '../gvt/types.js';
@@ -14,13 +15,13 @@ import { type SettingSpec, type SettingValue, wholeNumber, yesOrNo } from './set
 /** A vGPU of a GPU that GVT divides: plain data, so that it can cross threads. */
 export interface GvtSeat {
   readonly device: 'gvt';
-  /** The GPU's type, or one with sizes of its own. */
-  readonly type: VgpuType;
+  readonly type: string;
+  /** What differs from the type. */
+  readonly resources: ExplicitResources;
   /** Its share of the GPU. */
   readonly share: VgpuResources;
   readonly gpu: GpuSize;
   readonly display: boolean;
-  readonly weight: number;
 }
 
 export interface GvtGpuOptions {
@@ -49,6 +50,12 @@ const SETTINGS: readonly SettingSpec[] = [
   { name: 'aperture', description: 'MiB of aperture (low graphics memory), from 1', live: false, parse: wholeNumber(1, MIB_MAX) },
   { name: 'hidden', description: 'MiB of hidden (high) graphics memory, from 1', live: false, parse: wholeNumber(1, MIB_MAX) },
   { name: 'fences', description: `fence registers, 1 to ${FENCES_MAX}`, live: false, parse: wholeNumber(1, FENCES_MAX) },
+  {
+    name: 'resolution',
+    description: 'of its monitor, WIDTHxHEIGHT in pixels',
+    live: false,
+    parse: (text) => (/^\d{1,5}x\d{1,5}$/.test(text) ? text : undefined),
+  },
   { name: 'display', description: 'a monitor, 1, or a display that is fused off, 0', live: false, parse: yesOrNo },
 ];
 
@@ -85,13 +92,14 @@ export class GvtGpu implements GpuDriver {
   }
 
   create({ configuration, settings }: VgpuRequest): SeatedVgpu<GvtSeat> {
-    const type = withSizes((configuration as GvtConfiguration).vgpu, settings);
+    const explicit = explicitOf(settings);
+    const type = checkedType(configuration.name, explicit, this.size);
     const display = (settings.get('display') as boolean | undefined) ?? true;
     const share = this.#pool.take(type);
-    let weight = (settings.get('weight') as number | undefined) ?? type.weight;
+    let weight = type.weight;
     return new SeatedVgpu<GvtSeat>({
       id: share.id,
-      seat: () => ({ device: 'gvt', type, share, gpu: this.size, display, weight }),
+      seat: () => ({ device: 'gvt', type: configuration.name, resources: { ...explicit, weight }, share, gpu: this.size, display }),
       host: this.#host,
       resources: {
         aperture: type.aperture / MIB,
@@ -110,24 +118,31 @@ export class GvtGpu implements GpuDriver {
   }
 }
 
-/** @throws MptError INVALID_ARGUMENT when the sizes make no vGPU */
-function withSizes(type: VgpuType, settings: ReadonlyMap<string, SettingValue>): VgpuType {
-  const mib = (name: string, otherwise: number): number => ((settings.get(name) as number | undefined) ?? otherwise / MIB) * MIB;
-  const sized = {
-    ...type,
-    aperture: mib('aperture', type.aperture),
-    hidden: mib('hidden', type.hidden),
-    fences: (settings.get('fences') as number | undefined) ?? type.fences,
+/**
+ * What differs from the type. More than the GPU has is no space, as the kernel answers; what no GPU could give is no argument.
+ * @throws MptError INVALID_ARGUMENT, NO_SPACE
+ */
+function checkedType(name: string, explicit: ExplicitResources, gpu: GpuSize): VgpuType {
+  try {
+    return vgpuType(name, explicit, gpu);
+  } catch (error) {
+    if (!MptError.is(error, 'INVALID_ARGUMENT') || !((error.size ?? 0) > (error.limit ?? Number.POSITIVE_INFINITY))) throw error;
+    const { text, op = 'create', size = 0, limit = 0, hint = '' } = error;
+    throw new MptError('NO_SPACE', text, { op, size, limit, hint, errno: E.NOSPC });
+  }
+}
+
+function explicitOf(settings: ReadonlyMap<string, SettingValue>): ExplicitResources {
+  const number = (name: string): number | undefined => settings.get(name) as number | undefined;
+  const [aperture, hidden, fences, weight] = ['aperture', 'hidden', 'fences', 'weight'].map(number);
+  const [width, height] = ((settings.get('resolution') as string | undefined) ?? '').split('x').map(Number);
+  return {
+    ...(aperture === undefined ? {} : { aperture: aperture * MIB }),
+    ...(hidden === undefined ? {} : { hidden: hidden * MIB }),
+    ...(fences === undefined ? {} : { fences }),
+    ...(weight === undefined ? {} : { weight }),
+    ...(width === undefined || height === undefined ? {} : { resolution: { width, height } }),
   };
-  // As AcrnGT requires it.
-  if (sized.aperture > sized.hidden)
-    throw new MptError('INVALID_ARGUMENT', 'a vGPU has at least as much hidden memory as aperture', {
-      op: 'create',
-      errno: E.INVAL,
-      size: sized.aperture,
-      limit: sized.hidden,
-    });
-  return sized;
 }
 
 function snakeCase(name: string): string {

@@ -1,0 +1,44 @@
+/** `mpt daemon`: the vGPUs of a host, until a signal. */
+import { controlSocket, readDaemonConfig } from '../daemon/config.js';
+import { Daemon } from '../daemon/daemon.js';
+import { Log } from '../daemon/log.js';
+import { EXIT } from '../exit-codes.js';
+import { interruptible, print, printJson } from '../terminal.js';
+
+export interface DaemonOptions {
+  config?: string;
+  mount?: string;
+  runtime?: string;
+  log?: 'text' | 'json';
+  json?: boolean;
+}
+
+export async function daemonCommand({ config: path, mount, runtime, log: logFormat, json }: DaemonOptions): Promise<number> {
+  const config = await readDaemonConfig(path, {
+    ...(mount === undefined ? {} : { mount }),
+    ...(runtime === undefined ? {} : { runtime }),
+    ...(logFormat === undefined ? {} : { logFormat }),
+  });
+  const log = new Log(config.log);
+  let stop: () => void = () => {};
+  const stopAsked = new Promise<void>((resolve) => {
+    stop = resolve;
+  });
+  await interruptible(
+    () => stop(),
+    async () => {
+      const daemon = await Daemon.start(config, log);
+      const { bus } = daemon;
+      const control = controlSocket(config.runtime);
+      if (json === true) printJson({ type: 'ready', control, gpus: bus.gpus.map(({ gpu }) => gpu), vgpus: bus.vgpuCount });
+      else {
+        print(`ready: ${bus.gpus.length} GPUs, ${bus.vgpuCount} vGPUs, control socket ${control}`);
+        print('Ctrl-C ends it.');
+      }
+      await stopAsked;
+      await daemon.stop();
+    },
+  );
+  if (json !== true) print('stopped');
+  return EXIT.OK;
+}

@@ -1,0 +1,51 @@
+/** The daemon's log: one line an event on stderr, for people or as JSON. */
+import { MptError } from '../../core/errors.js';
+
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
+const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
+
+export type LogFields = Readonly<Record<string, string | number | boolean | undefined>>;
+
+export interface LogOptions {
+  readonly format: 'text' | 'json';
+  /** The least that is written. */
+  readonly level: LogLevel;
+  readonly write?: (line: string) => void;
+}
+
+export class Log {
+  readonly #json: boolean;
+  readonly #level: number;
+  readonly #write: (line: string) => void;
+
+  constructor({ format, level, write = (line) => process.stderr.write(line) }: LogOptions) {
+    this.#json = format === 'json';
+    this.#level = LEVELS.indexOf(level);
+    this.#write = write;
+  }
+
+  error = (message: string, fields?: LogFields): void => this.#line('error', message, fields);
+  warn = (message: string, fields?: LogFields): void => this.#line('warn', message, fields);
+  info = (message: string, fields?: LogFields): void => this.#line('info', message, fields);
+  debug = (message: string, fields?: LogFields): void => this.#line('debug', message, fields);
+
+  /** What was refused and why: the error's own line. */
+  refused(what: string, error: unknown, fields: LogFields = {}): void {
+    const reason = MptError.is(error) ? { code: error.code, why: error.message } : { code: 'INTERNAL', why: String(error) };
+    this.#line(MptError.is(error) ? 'warn' : 'error', `${what} refused`, { ...fields, ...reason });
+  }
+
+  #line(level: LogLevel, message: string, fields: LogFields = {}): void {
+    if (LEVELS.indexOf(level) > this.#level) return;
+    const known = Object.entries(fields).filter(([, value]) => value !== undefined);
+    if (this.#json) {
+      this.#write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...Object.fromEntries(known) })}\n`);
+      return;
+    }
+    const text = known.map(([name, value]) => ` ${name}=${shown(value)}`).join('');
+    this.#write(`mpt: ${level === 'info' ? '' : `${level}: `}${message}${text}\n`);
+  }
+}
+
+/** Whatever a client sent stays on its line. */
+const shown = (value: unknown): string => (/^[\w@%+=:,./-]+$/.test(String(value)) ? String(value) : JSON.stringify(String(value)));
