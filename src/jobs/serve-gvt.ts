@@ -7,8 +7,9 @@ import { trafficCounts } from './counters.js';
 import { recordOf, type Served, type ServeHooks, type ServeInput } from './serve.js';
 
 const DEFAULT_TYPE = 'GVTg_V4_8';
-/** Commands that the engine executes in one slice, and how long the guest is waited for while it has more to do. */
+/** Commands that the engine executes in one slice. */
 const SLICE_COMMANDS = 4096;
+/** How long the guest is waited for while work waits for a semaphore or for another vGPU's turn. */
 const BUSY_WAIT_MS = 1;
 /** A slice between accesses of a guest that leaves no pause: it waits for each while the engine runs. */
 const SHORT_SLICE_COMMANDS = 1024;
@@ -34,6 +35,7 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedA
     gvt.activate(vgpu);
     let lastSlice = performance.now();
     const quietMs = (): number => Math.min(QUIET_WAIT_MS, Math.max(BUSY_WAIT_MS, Math.ceil(gvt.untilTickMs)));
+    const waitMs = (): number => (gvt.canGoOn ? 0 : gvt.hasWork ? BUSY_WAIT_MS : quietMs());
     return {
       device,
       get ended() {
@@ -41,7 +43,7 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedA
       },
       counts: () => [...trafficCounts(clients, machine.traffic), ...Object.values(vgpu.statistics)],
       step: () => {
-        const request = machine.requests.next(gvt.hasWork ? BUSY_WAIT_MS : quietMs());
+        const request = machine.requests.next(waitMs());
         if (request !== undefined) {
           dispatchRequest(gvt, request);
           machine.requests.complete(request);

@@ -9,6 +9,7 @@ import {
   newStatistics,
   type RegisterPort,
 } from '../../src/core/gvt/roles.js';
+import { Schedule } from '../../src/core/gvt/scheduler/schedule.js';
 import { Submission, type SubmissionParts } from '../../src/core/gvt/submission/submission.js';
 import { Status } from '../../src/core/gvt-ops.js';
 
@@ -154,6 +155,7 @@ export function rig(): Rig {
       return registers.get(offset);
     },
   };
+  const statistics = newStatistics();
   const parts: SubmissionParts = {
     registers,
     commands,
@@ -167,7 +169,8 @@ export function rig(): Rig {
       takeCost: () => 0,
     },
     events: { raise: (event: GvtEvent) => void trace.push(event), hold: () => {}, release: () => {} },
-    statistics: newStatistics(),
+    turns: new Schedule(() => 0).join(1, 1, statistics),
+    statistics,
     log: { guestError: (what) => void log.push(what) },
   };
   const submission = new Submission(parts);

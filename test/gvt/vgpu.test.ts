@@ -107,50 +107,6 @@ t.test('reset', async (t) => {
   t.equal(read(0x7_8044), 64 * MIB);
 });
 
-t.test('slices go by weight, and only to active vGPUs with work', async (t) => {
-  const gvt = new Gvt(new MemoryBackend());
-  const budgets = new Map<number, number[]>();
-  const busy = new Set<number>();
-  const vgpus = ['GVTg_V4_4', 'GVTg_V4_8', 'GVTg_V4_8'].map((type, i) => {
-    const vgpu = gvt.createVgpu({ type, vmId: VM, bdf: device(i + 2) });
-    budgets.set(vgpu.id, []);
-    Object.defineProperty(vgpu.submission, 'hasWork', { get: () => busy.has(vgpu.id) });
-    vgpu.submission.runSlice = (budget: number) => {
-      budgets.get(vgpu.id)?.push(budget);
-      if (budget === 13) throw new Error('defect of an engine');
-    };
-    return vgpu;
-  });
-  const [a, b, c] = vgpus as [Vgpu, Vgpu, Vgpu];
-  const spent = (): (number | undefined)[] =>
-    vgpus.map(({ id }) =>
-      budgets
-        .get(id)
-        ?.splice(0)
-        .reduce((sum, n) => sum + n, 0),
-    );
-  busy.add(a.id).add(b.id).add(c.id);
-  t.equal(gvt.hasWork, false, 'none is active');
-  gvt.runSlice(800);
-  t.strictSame(spent(), [0, 0, 0]);
-  for (const vgpu of vgpus) gvt.activate(vgpu);
-  t.equal(gvt.hasWork, true);
-  gvt.runSlice(800);
-  t.strictSame(spent(), [400, 200, 200]);
-  busy.delete(b.id);
-  gvt.runSlice(900);
-  t.strictSame(spent(), [600, 0, 300]);
-  gvt.runSlice(1);
-  t.strictSame(spent(), [1, 0, 1], 'everybody makes progress');
-  gvt.deactivate(a);
-  gvt.runSlice(13);
-  t.strictSame(spent(), [0, 0, 13]);
-  t.equal(gvt.defects, 1, 'a defect is counted');
-  t.match(String(gvt.lastDefect), /defect of an engine/);
-  t.equal(c.failsafe, true, 'and ends that vGPU’s work');
-  t.equal(gvt.hasWork, false);
-});
-
 t.test('ELSP needs an active vGPU', async (t) => {
   const { gvt, vgpu, write, read } = fixture();
   read(0x7_8000);

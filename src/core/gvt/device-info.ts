@@ -80,5 +80,14 @@ export function checkGpuSize(gpu: GpuSize): Required<GpuSize> {
   return { aperture, ggtt, fences, generation };
 }
 
+/** @throws MptError UNSUPPORTED for a GPU that can be divided but has other registers than a vGPU here */
+export function checkModelled(gpu: Required<GpuSize>): Required<GpuSize> {
+  if (gpu.generation === DEFAULT_GPU.generation) return gpu;
+  throw new MptError('UNSUPPORTED', `the device model has no registers of generation ${gpu.generation}`, {
+    op: 'create_gpu',
+    hint: `take generation ${DEFAULT_GPU.generation}`,
+  });
+}
+
 /** GGTT entries of the GPU. */
 export const ggttEntries = (gpu: GpuSize): number => gpu.ggtt / PAGE_SIZE;

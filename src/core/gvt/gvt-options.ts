@@ -13,6 +13,8 @@ import type { Vgpu } from './vgpu.js';
 export interface GvtOptions extends Partial<GpuSize> {
   /** Clock in nanoseconds that never goes back. Default: the process's monotonic clock. */
   readonly now?: () => number;
+  /** Of `sharedSchedule()`, when other threads serve vGPUs of the same GPU. Default: all its vGPUs are this device model's. */
+  readonly schedule?: SharedArrayBuffer;
   /** Memory for exported planes. Absent: planes cannot be exported. */
   readonly memories?: DeviceMemories;
   /** Told of guest mistakes, at a limited rate. */

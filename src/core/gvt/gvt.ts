@@ -8,13 +8,15 @@ import { MptError } from '../errors.js';
 import { type GvtOps, Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
 import type { MptVgpuOps } from '../mpt.js';
-import { checkGpuSize, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-info.js';
+import { checkGpuSize, checkModelled, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-info.js';
 import type { Display } from './display/display.js';
 import { checkedEdid } from './display/edid.js';
 import { OpRegionPages } from './display/opregion-pages.js';
 import { type ExplicitResources, typeOfShare, vgpuType } from './explicit-resources.js';
 import type { GvtEvents, GvtHost, GvtOptions, RestoreSpec, VgpuSpec } from './gvt-options.js';
 import { ResourcePool, type VgpuResources } from './resources.js';
+import { Schedule } from './scheduler/schedule.js';
+import { Slices } from './scheduler/slices.js';
 import { parseDocument } from './state/document.js';
 import { checkShare, restoreSections, saveState, typeOfState } from './state/vgpu-state.js';
 import { typesOf, type VgpuType } from './types.js';
@@ -43,8 +45,8 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   readonly #byId: (Vgpu | undefined)[] = [undefined];
   #vgpus: Vgpu[] = [];
   readonly #views = new Map<VgpuId, GvtVfioView>();
-  /** vGPU that the next slice begins with. */
-  #turn = 0;
+  readonly #schedule: Schedule;
+  readonly #slices: Slices;
   #defects = 0;
   #lastDefect: unknown;
   #destroyed = false;
@@ -53,14 +55,14 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   constructor(backend: GvtHost, options: GvtOptions = {}) {
     super();
     const { aperture, ggtt, fences, generation } = { ...DEFAULT_GPU, ...options };
-    this.gpu = checkGpuSize({ aperture, ggtt, fences, generation });
-    if (this.gpu.generation !== DEFAULT_GPU.generation)
-      throw new MptError('UNSUPPORTED', `the device model has no registers of generation ${generation}`, {
-        op: 'create_gpu',
-        hint: `take generation ${DEFAULT_GPU.generation}`,
-      });
+    this.gpu = checkModelled(checkGpuSize({ aperture, ggtt, fences, generation }));
     this.#pool = new ResourcePool(this.gpu);
     this.#options = options;
+    this.#schedule = new Schedule(options.now ?? monotonic, options.schedule);
+    this.#slices = new Slices(this.#schedule, (vgpu, error) => {
+      this.#defect(error);
+      vgpu.enterFailsafe('guest-error');
+    });
     this.backend = backend;
     backend.hostInit(this);
   }
@@ -125,6 +127,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         display,
         opregion,
         now,
+        schedule: this.#schedule,
         ...(onGuestError === undefined ? {} : { tell: (what: string) => this.#guarded(() => onGuestError(id, what)) }),
         onFailsafe: (failed, reason) => this.#guarded(() => this.emit('failsafe', failed, reason)),
         onDisplayReady: (ready, on) => this.#guarded(() => this.emit('display-ready', ready, on)),
@@ -226,13 +229,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     if (this.#destroyed) return;
     this.#destroyed = true;
     let failure: unknown;
-    for (const vgpu of this.#vgpus) {
-      try {
-        this.destroyVgpu(vgpu);
-      } catch (error) {
-        failure ??= error;
-      }
-    }
+    for (const vgpu of this.#vgpus) failure ??= attempt(() => this.destroyVgpu(vgpu));
     if (this.backend.state === 'initialized') this.backend.hostExit();
     if (failure !== undefined) throw failure;
   }
@@ -268,28 +265,18 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     return false;
   }
 
+  /** `runSlice` should be called at once: the last one ended by its budget. Otherwise work waits for another vGPU's turn, or for a semaphore. */
+  get canGoOn(): boolean {
+    return this.#slices.canGoOn && this.hasWork;
+  }
+
   /**
-   * Executes pending commands, about `budget` in all, shared among the vGPUs that have work in proportion to their
-   * weights, and raises due vertical blanks. To be called whenever the device thread has a moment.
+   * Executes pending commands, about `budget` in all, in the order of the schedule, and raises due vertical blanks. To be called whenever
+   * the device thread has a moment.
    */
   runSlice(budget: number): void {
-    const vgpus = this.#vgpus;
-    let weights = 0;
-    for (const vgpu of vgpus) {
-      this.#guarded(() => vgpu.tick());
-      if (vgpu.hasWork) weights += vgpu.type.weight;
-    }
-    if (weights === 0) return;
-    this.#turn = (this.#turn + 1) % vgpus.length;
-    for (let i = 0; i < vgpus.length; i++) {
-      const vgpu = vgpus[(this.#turn + i) % vgpus.length] as Vgpu;
-      try {
-        vgpu.runSlice(Math.max(1, Math.floor((budget * vgpu.type.weight) / weights)));
-      } catch (error) {
-        this.#defect(error);
-        vgpu.enterFailsafe('guest-error');
-      }
-    }
+    for (const vgpu of this.#vgpus) this.#guarded(() => vgpu.tick());
+    this.#slices.run(this.#vgpus, budget);
   }
 
   // --- GvtOps -----------------------------------------------------------------------------------------------------
@@ -394,7 +381,6 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     this.#views.delete(id);
     this.#byId[id] = undefined;
     this.#vgpus = this.#vgpus.filter((vgpu) => vgpu.id !== id);
-    this.#turn = 0;
   }
 }
 

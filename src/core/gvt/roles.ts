@@ -127,6 +127,22 @@ export interface ProcessMemory {
   takeCost(): number;
 }
 
+/** One vGPU's turns at the engines of the GPU, which it shares with other vGPUs. */
+export interface EngineTurns {
+  /** Budget that may be spent before `goOn` is asked. */
+  readonly chunk: number;
+  /** The vGPU takes part from now on. */
+  start(): void;
+  /** It takes no part any more. */
+  stop(): void;
+  /** Work is there: false when the engine is another's now, and then it waits. What was begun is ended. */
+  begin(engine: EngineId): boolean;
+  /** False when another is to have the engine now. */
+  goOn(engine: EngineId): boolean;
+  /** @param more the engine could go on with this vGPU's work at once */
+  end(engine: EngineId, more: boolean): void;
+}
+
 /** Counters of one vGPU, for reports. Plain numbers, monotonic. */
 export interface VgpuStatistics {
   workloads: number;
@@ -148,6 +164,15 @@ export interface VgpuStatistics {
   shadowSyncs: number;
   /** Times that an engine stopped at something that it cannot do. */
   hangs: number;
+  /** Times that it got an engine. */
+  turns: number;
+  /** Times that it had work for an engine which was another vGPU's then. */
+  turnsWaited: number;
+  /** Nanoseconds that it had each engine. */
+  rcsNs: number;
+  bcsNs: number;
+  vcsNs: number;
+  vecsNs: number;
 }
 
 export const newStatistics = (): VgpuStatistics => ({
@@ -163,6 +188,12 @@ export const newStatistics = (): VgpuStatistics => ({
   shadowWrites: 0,
   shadowSyncs: 0,
   hangs: 0,
+  turns: 0,
+  turnsWaited: 0,
+  rcsNs: 0,
+  bcsNs: 0,
+  vcsNs: 0,
+  vecsNs: 0,
 });
 
 /** Where guest mistakes are told: counted always, logged at a limited rate. */

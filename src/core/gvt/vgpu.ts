@@ -26,7 +26,17 @@ import type { RegisterContext } from './register-context.js';
 import { broadwellRegisters } from './register-table.js';
 import { RegisterFile } from './registers.js';
 import type { VgpuResources } from './resources.js';
-import { ENGINES, FAILSAFE_REASONS, type FailsafeReason, type GuestErrorLog, newStatistics, type VgpuStatistics } from './roles.js';
+import {
+  ENGINES,
+  type EngineId,
+  type EngineTurns,
+  FAILSAFE_REASONS,
+  type FailsafeReason,
+  type GuestErrorLog,
+  newStatistics,
+  type VgpuStatistics,
+} from './roles.js';
+import type { Schedule } from './scheduler/schedule.js';
 import { SavedCounters } from './state/counters.js';
 import { optional, type Saved, type StateStream } from './state/stream.js';
 import { Submission } from './submission/submission.js';
@@ -49,6 +59,8 @@ export interface VgpuParts {
   readonly opregion: OpRegionPages | undefined;
   /** Nanoseconds, never going back. */
   readonly now: () => number;
+  /** Of the GPU's engines. */
+  readonly schedule: Schedule;
   /** Guest mistakes that pass the rate limit. */
   readonly tell?: (what: string) => void;
   readonly onFailsafe: (vgpu: Vgpu, reason: FailsafeReason) => void;
@@ -79,6 +91,7 @@ export class Vgpu implements RegisterContext, Saved {
   readonly mmio: Mmio;
   pvNotified = false;
 
+  readonly #turns: EngineTurns;
   readonly #clock: VgpuClock;
   readonly #opregion: OpRegionPages | undefined;
   readonly #onFailsafe: VgpuParts['onFailsafe'];
@@ -130,12 +143,14 @@ export class Vgpu implements RegisterContext, Saved {
       log,
       mappedPages: 0,
     });
+    this.#turns = parts.schedule.join(this.id, type.weight, statistics);
     this.submission = new Submission({
       registers: this.registers,
       commands: this.registers,
       memory: this.ggtt,
       processes: this.ppgtt,
       events: this.interrupts,
+      turns: this.#turns,
       statistics,
       log,
     });
@@ -184,11 +199,17 @@ export class Vgpu implements RegisterContext, Saved {
   /** Stops scheduling. Work that is queued stays queued. */
   deactivate(): void {
     this.#active = false;
+    this.#turns.stop();
   }
 
-  /** Executes pending commands, at most about `budget`. */
-  runSlice(budget: number): void {
-    if (this.hasWork) this.submission.runSlice(budget);
+  /** The engine has commands to execute. */
+  busy(engine: EngineId): boolean {
+    return this.#active && this.#failsafe === undefined && this.submission.busy(engine);
+  }
+
+  /** Executes pending commands, at most about `budget`. @returns what was used; 0 when it is no use to go on at once */
+  runSlice(budget: number): number {
+    return this.hasWork ? this.submission.runSlice(budget) : 0;
   }
 
   /** Ends the display's frames that are due. */
@@ -335,6 +356,7 @@ export class Vgpu implements RegisterContext, Saved {
   }
 
   #stopEngines(): void {
+    this.#turns.stop();
     this.submission.reset(ALL_ENGINES);
     for (const { id } of ENGINES) this.submission.setEnabled(id, false);
   }

@@ -89,7 +89,7 @@ export class EngineQueue implements Saved {
     events.hold();
     try {
       why = this.#submit(low0, high0, low1, high1);
-      if (why === undefined) this.#run(budget);
+      if (why === undefined) this.#takeTurn(budget);
     } finally {
       events.release();
     }
@@ -98,34 +98,57 @@ export class EngineQueue implements Saved {
     return Status.EINVAL;
   }
 
-  /** Executes until the budget is used up or nothing is left. The guest is interrupted once, at the end. */
-  run(budget: number): void {
-    if (!this.hasWork) return;
+  /**
+   * Executes until the budget is used up or nothing is left. The guest is interrupted once, at the end.
+   * @returns budget that was used; 0 when it is no use to try again at once: no work, another's turn, a semaphore that waits
+   */
+  run(budget: number): number {
+    if (!this.hasWork) return 0;
     const { events } = this.#parts;
     events.hold();
     try {
-      this.#run(budget);
+      return this.#takeTurn(budget);
     } finally {
       events.release();
     }
   }
 
-  #run(budget: number): void {
+  #takeTurn(budget: number): number {
+    const { turns } = this.#parts;
+    const { id } = this.engine;
+    if (!this.hasWork || !turns.begin(id)) return 0;
+    let used = 0;
+    try {
+      used = budget - this.#run(budget);
+      return used;
+    } finally {
+      turns.end(id, used > 0 && this.hasWork);
+    }
+  }
+
+  /** @returns budget that is left: all of it for a semaphore that waits */
+  #run(budget: number): number {
+    const { turns } = this.#parts;
     let left = budget;
     while (left > 0 && this.#running !== undefined && this.#hung === undefined) {
-      if (!this.#loaded && !this.#load(this.#running)) return;
-      const outcome = this.#streamer.run(left);
-      if (outcome === Outcome.BUDGET || outcome === Outcome.WAIT) return;
+      if (!this.#loaded && !this.#load(this.#running)) break;
+      const outcome = this.#streamer.run(Math.min(left, turns.chunk));
+      if (outcome === Outcome.WAIT) return budget;
+      // A context without commands costs something, too.
+      left -= Math.max(1, this.#streamer.spent);
+      if (outcome === Outcome.BUDGET) {
+        if (left <= 0 || !turns.goOn(this.engine.id)) break;
+        continue;
+      }
       if (outcome === Outcome.FAULT) {
         const { fault } = this.#streamer;
         this.#hang(fault.why);
         tellOfFault(this.engine, this.#parts, fault);
-        return;
+        break;
       }
-      // A context without commands costs something, too.
-      left -= Math.max(1, this.#streamer.spent);
       this.#ringDone(this.#running);
     }
+    return left;
   }
 
   /** Forgets what was submitted; no status entry tells of it. */

@@ -7,6 +7,7 @@ import type { Status } from '../../gvt-ops.js';
 import {
   ENGINES,
   type EngineId,
+  type EngineTurns,
   type EventSink,
   type GpuMemory,
   type GuestErrorLog,
@@ -25,6 +26,7 @@ export interface SubmissionParts {
   readonly memory: GpuMemory;
   readonly processes: ProcessMemory;
   readonly events: EventSink;
+  readonly turns: EngineTurns;
   readonly statistics: VgpuStatistics;
   readonly log: GuestErrorLog;
 }
@@ -37,8 +39,10 @@ export const INLINE_BUDGET = 4096;
 
 export class Submission implements Saved {
   readonly #queues: readonly EngineQueue[];
+  readonly #turns: EngineTurns;
 
   constructor(parts: SubmissionParts) {
+    this.#turns = parts.turns;
     this.#queues = ENGINES.map((engine) => new EngineQueue(engine, parts));
   }
 
@@ -68,9 +72,10 @@ export class Submission implements Saved {
     this.#queue(engine).csb.pointer = value;
   }
 
-  /** RING_MODE's RUN_LIST_ENABLE. Submissions are refused while it is off. */
+  /** RING_MODE's RUN_LIST_ENABLE. Submissions are refused while it is off; with the first that is on the vGPU is scheduled. */
   setEnabled(engine: EngineId, on: boolean): void {
     this.#queue(engine).enabled = on;
+    if (on) this.#turns.start();
   }
 
   /** Something submitted is not finished, and its engine is not hung. */
@@ -78,12 +83,27 @@ export class Submission implements Saved {
     return this.#busy() > 0;
   }
 
-  /** Executes commands worth at most about `budget`, shared by the engines that have work. */
-  runSlice(budget: number): void {
+  /** Something on this engine is not finished, and it is not hung. */
+  busy(engine: EngineId): boolean {
+    return this.#queue(engine).hasWork;
+  }
+
+  /** Executes one engine's commands worth at most about `budget`. @returns what was used; 0 when it is no use to go on at once */
+  run(engine: EngineId, budget: number): number {
+    return this.#queue(engine).run(budget);
+  }
+
+  /**
+   * Executes commands worth at most about `budget`, shared by the engines that have work.
+   * @returns what was used; 0 when it is no use to go on at once
+   */
+  runSlice(budget: number): number {
     const busy = this.#busy();
-    if (busy === 0) return;
+    if (busy === 0) return 0;
     const share = Math.max(1, Math.floor(budget / busy));
-    for (const queue of this.#queues) queue.run(share);
+    let used = 0;
+    for (const queue of this.#queues) used += queue.run(share);
+    return used;
   }
 
   /** Drops everything of the engines in the mask (bit = EngineId); no status entry tells of it. */
