@@ -32,7 +32,9 @@ struct acrn_io_request *next_request(struct machine *machine) {
     need(machine_attach(machine), "ATTACH");
     for (unsigned i = 0; i < machine->vcpus; i++) {
       struct acrn_io_request *slot = &machine->slots[i];
-      if (__atomic_load_n(&slot->processed, __ATOMIC_ACQUIRE) == ACRN_IOREQ_STATE_PROCESSING && !slot->kernel_handled) return slot;
+      // The word of the HSM's `kernel_handled` is the VHM's `client`.
+      uint32_t owner = machine->hsm ? 0 : (uint32_t)machine->client;
+      if (__atomic_load_n(&slot->processed, __ATOMIC_ACQUIRE) == ACRN_IOREQ_STATE_PROCESSING && slot->kernel_handled == owner) return slot;
     }
   }
 }

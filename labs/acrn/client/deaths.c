@@ -105,8 +105,35 @@ static void two_vcpus(const char *abi) {
   machine_end(&machine);
 }
 
+static const uint8_t EXCEPTION[] = {0x0f, 0x0b};
+
+/** An exception in protected mode, with an interrupt table that has no room. */
+static void triple_fault(const char *abi) {
+  struct machine machine;
+  boot(&machine, abi, EXCEPTION, sizeof EXCEPTION);
+  struct acrn_vcpu_regs regs = real_mode(0, 0);
+  regs.vcpu_regs.cr0 |= 1;
+  regs.vcpu_regs.cs_sel = 8;
+  regs.vcpu_regs.cs_ar = 0xc09b;
+  regs.vcpu_regs.cs_limit = 0xffffffff;
+  regs.vcpu_regs.rip = 0x1000;
+  regs.vcpu_regs.idt.limit = 0;
+  gives(machine_set_regs(&machine, &regs), 0, "SET_VCPU_REGS for protected mode");
+  machine_start(&machine);
+  const struct acrn_io_request *slot = next_request(&machine);
+  const struct acrn_pio_request *pio = &slot->reqs.pio_request;
+  check(slot->type == ACRN_IOREQ_TYPE_PORTIO && pio->direction == ACRN_IOREQ_DIR_WRITE && pio->address == 0x404 && pio->size == 2 &&
+            pio->value == 0x3400,
+        "a triple fault is a write to PM1A_CNT that switches the machine off");
+  finish(&machine, 0);
+  while (strstr(control("state"), "\"why\":\"triple fault\"") == NULL) usleep(1000);
+  check(true, "the vCPU runs no more");
+  machine_end(&machine);
+}
+
 void check_deaths(const char *abi) {
   two_vcpus(abi);
+  triple_fault(abi);
   check(clean(), "nothing is left of the checks until here");
   dies(abi, "while the guest spins", SPIN, sizeof SPIN, sleep_on);
   dies(abi, "in ATTACH", SPIN, sizeof SPIN, block);

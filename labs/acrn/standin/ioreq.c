@@ -16,7 +16,11 @@
 /** How often a vCPU looks for COMPLETE in polling mode. */
 #define POLL_NS 20000
 
-static int last_client;
+/** On the VHM the id of the clients for event descriptors: one for all, where the real module has one a VM. */
+#define KERNEL_CLIENT 1
+#define LAST_CLIENT 1023
+
+static int last_client = KERNEL_CLIENT;
 
 static struct acrn_io_request *slot_of(struct vm *vm, unsigned vcpu) { return (struct acrn_io_request *)(vm->slots + vcpu * SLOT_SIZE); }
 
@@ -134,7 +138,7 @@ bool ioreq_run(struct vcpu *vcpu, struct acrn_io_request *request) {
   if (state_of(slot) != ACRN_IOREQ_STATE_FREE) vm->slots_not_free++;
   if (convert_config(vm, request) || eventfd_takes(vm, request)) {
     // Seen for a moment by a client that looks: the kernel answers it.
-    request->kernel_handled = 1;
+    request->kernel_handled = vm->abi == &vhm_abi ? KERNEL_CLIENT : 1;
     memcpy(slot, request, offsetof(struct acrn_io_request, processed));
     set_state(slot, ACRN_IOREQ_STATE_COMPLETE);
     set_state(slot, ACRN_IOREQ_STATE_FREE);
@@ -167,7 +171,7 @@ long ioreq_create_client(struct vm *vm) {
   if (vm->client != 0) return -EEXIST;
   if (vm->slots == NULL) return -EINVAL;
   pthread_mutex_lock(&vm->lock);
-  last_client = last_client % 1023 + 1;
+  last_client = last_client == LAST_CLIENT ? KERNEL_CLIENT + 1 : last_client + 1;
   vm->client = last_client;
   pthread_mutex_unlock(&vm->lock);
   return vm->client;
