@@ -28,7 +28,8 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedA
     };
     const machine = backend.serve(place, { ...hooks, onConnect });
     const onGuestError = (_vgpu: number, what: string): void => hooks.onComplaint(`the guest: ${what}`);
-    const recorded = openGvt(backend, { ...seat?.gpu, memories: deviceMemories, onGuestError }, recordOf(input, hooks));
+    const gpu = seat === undefined ? {} : { ...seat.gpu, schedule: seat.schedule };
+    const recorded = openGvt(backend, { ...gpu, memories: deviceMemories, onGuestError }, recordOf(input, hooks));
     const gvt = recorded.device;
     const vgpu = gvt.createVgpu({ type, resources, vmId: machine.vmId, display, ...(seat === undefined ? {} : { share: seat.share }) });
     const device = gvt.view(vgpu);

@@ -30,7 +30,7 @@ export interface ServeInput {
   /** Of `gvt`: false is a vGPU whose display is fused off. Default true. */
   readonly display?: boolean;
   /** Of `gvt`: a vGPU whose resources somebody else divides. */
-  readonly seat?: Pick<GvtSeat, 'gpu' | 'share'>;
+  readonly seat?: Pick<GvtSeat, 'gpu' | 'share' | 'schedule'>;
   /** What the device counts is added there, in the order of the bus's names. */
   readonly counters?: SharedArrayBuffer;
 }

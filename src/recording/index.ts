@@ -1,6 +1,6 @@
 /** Recording of what crosses a device model's boundaries, and replay without what was on the other side. */
 
-import type { MptError } from '../core/errors.js';
+import { MptError } from '../core/errors.js';
 import { checkGpuSize, DEFAULT_GPU } from '../core/gvt/device-info.js';
 import { Gvt } from '../core/gvt/gvt.js';
 import type { GvtOptions } from '../core/gvt/gvt-options.js';
@@ -37,6 +37,11 @@ const created = (): string => new Date().toISOString();
 /** The device model, recorded when a file is named. @throws MptError IO when the file cannot be made; what `new Gvt` throws */
 export function openGvt(backend: MptBackend, options: GvtOptions, record?: RecordOptions): Recorded<Gvt> {
   if (record === undefined) return { device: new Gvt(backend, options), close: () => undefined };
+  if (options.schedule !== undefined)
+    throw new MptError('UNSUPPORTED', 'a vGPU that shares its GPU with other threads cannot be recorded', {
+      op: 'record',
+      hint: 'their turns would be missing; record it on a GPU of its own',
+    });
   const { name, version, capabilities } = backend;
   const { aperture, ggtt, fences, generation, now = monotonic } = { ...DEFAULT_GPU, ...options };
   const gpu = checkGpuSize({ aperture, ggtt, fences, generation });

@@ -1,7 +1,8 @@
 /** The bus: registration, creation, removal, hot-unplug, groups, settings, and what is undone when a part fails. */
 import t, { type Test } from 'tap';
-import { errnoOf, GvtGpu, parseUuid, randomUuid, SampleGpu, VgpuBus } from '../../src/core/bus/index.js';
+import { type DeviceHost, errnoOf, GvtGpu, type GvtSeat, parseUuid, randomUuid, SampleGpu, VgpuBus } from '../../src/core/bus/index.js';
 import { MptError } from '../../src/core/errors.js';
+import { ScheduleState } from '../../src/core/gvt/scheduler/shared-state.js';
 import { refused } from '../core/expect.js';
 import { busRig, first, ListedAccess, LocalHost, uuid } from './support.js';
 
@@ -282,6 +283,29 @@ t.test('a GPU that GVT divides', async (t) => {
   );
   bus.set(sized, 'weight', '9');
   t.equal(sized.weight, 9);
+});
+
+t.test('vGPUs of a GPU share the schedule of its engines; a weight counts at once', async (t) => {
+  const seats: GvtSeat[] = [];
+  const host: DeviceHost<GvtSeat> = {
+    open: (seat) => {
+      seats.push(seat);
+      throw new MptError('STOPPED', 'the seat is all that the test wants');
+    },
+  };
+  const gpus = ['a', 'b'].map((gpu) => new GvtGpu({ gpu, host, exports: false }));
+  const vgpus = [...gpus, first(gpus)].map((gpu) =>
+    gpu.create({ configuration: first(gpu.configurations), settings: new Map([['weight', 5]]) }),
+  );
+  for (const vgpu of vgpus) t.throws(() => vgpu.start(undefined), { code: 'STOPPED' });
+  const [a, b, c] = seats as [GvtSeat, GvtSeat, GvtSeat];
+  t.equal(a.schedule, c.schedule);
+  t.not(a.schedule, b.schedule);
+  t.strictSame([a.resources.weight, a.share.id, c.share.id], [5, 1, 2]);
+  first(vgpus).setWeight(7);
+  t.equal(new ScheduleState(a.schedule).weight(1), 7);
+  t.throws(() => first(vgpus).start(undefined));
+  t.equal(seats[3]?.resources.weight, 7, 'the next start has it too');
 });
 
 t.test('a host whose devices do not count', async (t) => {

@@ -4,6 +4,7 @@ import { Bdf, Gpa } from '../../src/core/addresses.js';
 import { PageView } from '../../src/core/gvt/gpu-page.js';
 import type { Gvt } from '../../src/core/gvt/gvt.js';
 import type { GpuPage } from '../../src/core/gvt/roles.js';
+import { sharedSchedule } from '../../src/core/gvt/scheduler/shared-state.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import { job as runJob } from '../../src/jobs/run.js';
 import { openGvt, type ReplayReport, replay } from '../../src/recording/index.js';
@@ -264,5 +265,7 @@ t.test('a recording that cannot be made', async (t) => {
   const open = (path: string) => () => openGvt(backend, {}, { path, onFailure: () => undefined });
   t.throws(open('/nonexistent/x.mptrec'), { code: 'IO', errno: 2 });
   t.throws(open('/dev/full'), { code: 'IO', errno: 28 });
+  const shared = { schedule: sharedSchedule() };
+  t.throws(() => openGvt(backend, shared, { path: '/nonexistent/x.mptrec', onFailure: () => undefined }), { code: 'UNSUPPORTED' });
   t.equal(backend.state, 'created', 'the backend is as before');
 });

@@ -2,6 +2,7 @@
 import { setPriority } from 'node:os';
 import type { AddressSpace, DeviceHost, GvtSeat, RunningVgpu, SampleSeat } from '../../core/bus/index.js';
 import { MptError } from '../../core/errors.js';
+import { unschedule } from '../../core/gvt/scheduler/shared-state.js';
 import { Errno, type Picture } from '../../core/vfio/device.js';
 import type { MonitorChange } from '../../core/vfio/edid-user.js';
 import type { IrqSetRequest } from '../../core/vfio/irqs.js';
@@ -74,7 +75,9 @@ export class ThreadVgpu implements RunningVgpu, PictureSource {
       place: { connection },
       trustClient,
       counters,
-      ...(seat.device === 'gvt' ? { display: seat.display, resources: seat.resources, seat: { gpu: seat.gpu, share: seat.share } } : {}),
+      ...(seat.device === 'gvt'
+        ? { display: seat.display, resources: seat.resources, seat: { gpu: seat.gpu, share: seat.share, schedule: seat.schedule } }
+        : {}),
     };
     this.#priority = priority;
     const thread = new DeviceThread<ServeOutput>(SERVE_JOB, input, { youngGenerationMb: YOUNG_GENERATION_MB });
@@ -88,15 +91,17 @@ export class ThreadVgpu implements RunningVgpu, PictureSource {
       } else if (notice.type === 'disconnected') why = notice.why;
       else if (notice.type === 'complaint') log.warn('complaint', { vgpu: name, text: notice.text });
     });
-    this.ended = thread.result.then(
-      () => why,
-      (error: unknown) => {
-        if (MptError.is(error, 'STOPPED')) return 'stopped';
-        const text = MptError.is(error) ? error.message : String(error);
-        log.error('device failed', { vgpu: name, why: text });
-        return text;
-      },
-    );
+    this.ended = thread.result
+      .finally(() => leaveSchedule(seat))
+      .then(
+        () => why,
+        (error: unknown) => {
+          if (MptError.is(error, 'STOPPED')) return 'stopped';
+          const text = MptError.is(error) ? error.message : String(error);
+          log.error('device failed', { vgpu: name, why: text });
+          return text;
+        },
+      );
   }
 
   async shutdown(): Promise<void> {
@@ -163,4 +168,9 @@ export class ThreadVgpu implements RunningVgpu, PictureSource {
       log.refused('priority', error, { vgpu: name });
     }
   }
+}
+
+/** A thread that failed may not have done so itself; then the others' engine would look for its vGPU. */
+function leaveSchedule(seat: ServedSeat): void {
+  if (seat.device === 'gvt') unschedule(seat.schedule, seat.share.id);
 }

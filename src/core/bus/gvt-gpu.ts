@@ -4,6 +4,7 @@ import { checkGpuSize, DEFAULT_GPU, type GpuSize, MIB } from '../gvt/device-info
 import { type ExplicitResources, vgpuType } from '../gvt/explicit-resources.js';
 import { ResourcePool, type VgpuResources } from '../gvt/resources.js';
 import { newStatistics } from '../gvt/roles.js';
+import { setWeight, sharedSchedule } from '../gvt/scheduler/shared-state.js';
 import { describeType, typesOf, type VgpuType } from '../gvt/types.js';
 import { describeGvt } from '../gvt/vfio-regions.js';
 import { DEVICE_COUNTERS } from './counters.js';
@@ -21,6 +22,8 @@ export interface GvtSeat {
   /** Its share of the GPU. */
   readonly share: VgpuResources;
   readonly gpu: GpuSize;
+  /** Its engines' time, which all vGPUs of the GPU share. */
+  readonly schedule: SharedArrayBuffer;
   readonly display: boolean;
 }
 
@@ -68,6 +71,7 @@ export class GvtGpu implements GpuDriver {
   readonly size: GpuSize;
   readonly #host: DeviceHost<GvtSeat>;
   readonly #pool: ResourcePool;
+  readonly #schedule = sharedSchedule();
 
   /** @throws MptError INVALID_ARGUMENT for an impossible GPU */
   constructor({ gpu, host, size = {}, exports, hotUnplug = false, requiresGroup = false }: GvtGpuOptions) {
@@ -99,7 +103,15 @@ export class GvtGpu implements GpuDriver {
     let weight = type.weight;
     return new SeatedVgpu<GvtSeat>({
       id: share.id,
-      seat: () => ({ device: 'gvt', type: configuration.name, resources: { ...explicit, weight }, share, gpu: this.size, display }),
+      seat: () => ({
+        device: 'gvt',
+        type: configuration.name,
+        resources: { ...explicit, weight },
+        share,
+        gpu: this.size,
+        schedule: this.#schedule,
+        display,
+      }),
       host: this.#host,
       resources: {
         aperture: type.aperture / MIB,
@@ -112,6 +124,7 @@ export class GvtGpu implements GpuDriver {
       extensions: { foreground: true, vendor: { group: 'intel_vgpu', attributes: { vgpu_id: String(share.id) } } },
       setWeight: (value) => {
         weight = value;
+        setWeight(this.#schedule, share.id, value);
       },
       release: () => this.#pool.release(share),
     });
