@@ -5,14 +5,16 @@
  * is to fail: Linux has released the descriptor when close(2) answers EINTR, and a test that kept it would look for a
  * leak of its own making.
  */
+import { HSM_IOCTL, VHM_IOCTL } from '../../src/backends/acrn/abi.js';
 import { KVM_IOCTL } from '../../src/backends/kvm/abi.js';
 import { SIG_SETMASK, type Syscalls } from '../../src/native/syscalls.js';
 
 /** ioctls whose result is a new descriptor. */
 const CREATES_FD: readonly number[] = [KVM_IOCTL.KVM_CREATE_VM, KVM_IOCTL.KVM_CREATE_VCPU];
 
+/** ACRN's two devices share names: a fault of one is told as a fault of the other. */
 const REQUEST_NAMES: Readonly<Record<number, string>> = Object.fromEntries(
-  Object.entries(KVM_IOCTL).map(([name, request]) => [request, name]),
+  [KVM_IOCTL, HSM_IOCTL, VHM_IOCTL].flatMap((table) => Object.entries(table).map(([name, request]) => [request, name])),
 );
 
 export interface Call {

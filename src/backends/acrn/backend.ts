@@ -100,6 +100,11 @@ export class AcrnBackend extends MptBackend implements AcrnVmOwner {
     return machine;
   }
 
+  /** The machine with this VM id, or undefined. */
+  machineOf(vmId: number): AcrnMachine | undefined {
+    return this.#vms.get(vmId as VmId);
+  }
+
   /** Called by a machine that closes. */
   vmClosed(vm: AcrnMachine): void {
     this.vmGone(vm.vmId);

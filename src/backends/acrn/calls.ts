@@ -69,6 +69,13 @@ export function checkAcrn(result: number, what: string, details: MptErrorDetails
   return result;
 }
 
+/** An ioctl that is made again while a signal or a busy kernel ends it. */
+export function repeatedly(sys: Syscalls, fd: number, request: number, value: number): number {
+  let result = sys.ioctl(fd, request, value);
+  for (let tries = 1; (result === -EINTR || result === -EAGAIN) && tries < TRIES; tries++) result = sys.ioctl(fd, request, value);
+  return result;
+}
+
 export class AcrnCalls {
   readonly dialect: AcrnDialect;
   readonly #sys: Syscalls;
@@ -213,10 +220,7 @@ export class AcrnCalls {
   }
 
   #repeat(request: number, value: number): number {
-    let result = this.#sys.ioctl(this.#fd, request, value);
-    for (let tries = 1; (result === -EINTR || result === -EAGAIN) && tries < TRIES; tries++)
-      result = this.#sys.ioctl(this.#fd, request, value);
-    return result;
+    return repeatedly(this.#sys, this.#fd, request, value);
   }
 }
 

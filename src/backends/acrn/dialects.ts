@@ -1,5 +1,5 @@
 /** The two ABIs: `/dev/acrn_hsm` of mainline Linux (5.12 and later) and `/dev/acrn_vhm` of ACRN's own kernels before. */
-import { ACRN_STRUCT, HSM_IOCTL, VHM_IOCTL, VHM_STRUCT } from './abi.js';
+import { ACRN_CONST, ACRN_STRUCT, HSM_IOCTL, VHM_IOCTL, VHM_STRUCT } from './abi.js';
 import { type AcrnDialect, setU64 } from './calls.js';
 
 const { acrn_vm_memmap: MEMMAP, acrn_ioreq_notify: NOTIFY, acrn_io_request: REQUEST } = ACRN_STRUCT;
@@ -39,7 +39,7 @@ export const VHM: AcrnDialect = {
   ownerWord: VHM_REQUEST.client,
   memseg(args, at, { gpa, size, type, from, rights }) {
     args.setUint32(at + VHM_MEMMAP.type, type, true);
-    args.setUint32(at + VHM_MEMMAP.using_vma, 1, true);
+    args.setUint32(at + VHM_MEMMAP.using_vma, type === ACRN_CONST.ACRN_MEMMAP_RAM ? 1 : 0, true);
     setU64(args, at + VHM_MEMMAP.gpa, gpa);
     setU64(args, at + VHM_MEMMAP.hpa, from);
     setU64(args, at + VHM_MEMMAP.len, size);

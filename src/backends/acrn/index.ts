@@ -1,4 +1,4 @@
-/** ACRN: what the registry needs. */
+/** ACRN: what the registry needs, and what whoever embeds the VHM API needs (`mediated-passthrough/acrn`). */
 import { libcSyscalls } from '../../native/libc.js';
 import type { Syscalls } from '../../native/syscalls.js';
 import type { BackendModule } from '../module.js';
@@ -29,4 +29,7 @@ export const acrnModule = (sys: Syscalls): BackendModule<AcrnOptions> => ({
 });
 
 export const acrn = acrnModule(libcSyscalls);
-export type { AcrnOptions };
+export type { AcrnHandle } from './handle.js';
+export type { AcrnMachine } from './machine.js';
+export * from './vhm-api.js';
+export { AcrnBackend, type AcrnOptions };

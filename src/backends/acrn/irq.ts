@@ -42,7 +42,13 @@ export class AcrnIrq {
 
   /** A VHM that has no irqfd answers 0, as to every request that it does not know; one that has it refuses descriptor -1. */
   #require(): void {
-    if (this.#calls.dialect.name === 'vhm' && this.#calls.irqfd(-1, 0, 0, true) === 0)
-      throw new MptError('UNSUPPORTED', 'this VHM has no irqfd', { hint: 'inject_msi works; a later ACRN kernel has it' });
+    if (this.#calls.dialect.name !== 'vhm') return;
+    const result = this.#calls.irqfd(-1, 0, 0, true);
+    if (result === 0)
+      throw new MptError('UNSUPPORTED', 'this VHM has no irqfd', { hint: 'inject_msi works; a later ACRN kernel has irqfd' });
+    if (!BAD_DESCRIPTOR.includes(result)) checkAcrn(result, 'IRQFD');
   }
 }
+
+/** -EBADF, -EINVAL */
+const BAD_DESCRIPTOR: readonly number[] = [-9, -22];

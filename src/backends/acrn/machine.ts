@@ -50,6 +50,8 @@ export class AcrnMachine implements Machine {
   readonly segments: MemorySegments;
   readonly irq: AcrnIrq;
   readonly requests: AcrnRequests;
+  /** The page in which requests arrive, for `VhmApi`. */
+  readonly page: ArrayBuffer;
   readonly stopToken: StopToken;
   /** Register files of set_pvmmio that the guest reads: its writes to them are carried out here. */
   readonly registerFiles = new Set<RamAccess>();
@@ -68,6 +70,7 @@ export class AcrnMachine implements Machine {
       const regions = spec.ram.map((region) => this.#mapRam(region));
       const fd = this.#own(new OwnedFd(sys, sys.open(device, O.RDWR | O.CLOEXEC), `opening ${device}`));
       const args = { bytes: new Uint8Array(shared.buffer, PAGE_SIZE, ARGUMENTS_SIZE), address: shared.hva + PAGE_SIZE };
+      this.page = shared.buffer;
       this.calls = new AcrnCalls(sys, dialect, fd.fd, args);
       checkAcrn(this.calls.createVm(shared.hva), 'CREATE_VM');
       this.vmId = this.calls.vm.vmId as VmId;
@@ -83,12 +86,12 @@ export class AcrnMachine implements Machine {
       this.stopToken = { flag, tid: 0, pid: 0 };
       this.requests = new AcrnRequests({
         calls: this.calls,
-        page: shared.buffer,
+        page: this.page,
         wait: new RequestWait(),
         stopFlag: new Int32Array(flag),
         route: (request, from) => owner.route(this.vmId, request, from),
         memoryAt: (address) => this.memoryAt(address),
-        run: () => this.#start(),
+        run: () => this.start(),
       });
     } catch (error) {
       this.#release();
@@ -133,7 +136,9 @@ export class AcrnMachine implements Machine {
     this.#release();
   }
 
-  #start(): void {
+  /** Lets the guest run. */
+  start(): void {
+    if (this.#state === 'running') return;
     checkAcrn(this.calls.startVm(), 'START_VM');
     this.#state = 'running';
   }

@@ -3,10 +3,10 @@ import type { Capabilities, PageTrackLevel } from '../../core/capabilities.js';
 import { errnoText, MptError } from '../../core/errors.js';
 import { OwnedMapping } from '../../native/mapping.js';
 import { PageFrames } from '../../native/page-frames.js';
-import { O, type Syscalls } from '../../native/syscalls.js';
+import { EAGAIN, EINTR, O, type Syscalls } from '../../native/syscalls.js';
 import type { ProbeResult } from '../module.js';
 import { HSM_IOCTL, VHM_IOCTL, VHM_STRUCT } from './abi.js';
-import type { AcrnDialect } from './calls.js';
+import { type AcrnDialect, repeatedly } from './calls.js';
 import { DIALECTS, HSM } from './dialects.js';
 
 export type AcrnAbi = 'auto' | AcrnDialect['name'];
@@ -20,6 +20,7 @@ const OPEN_HINTS: Readonly<Record<number, string>> = {
   19: 'the kernel does not run on ACRN',
 };
 
+const EINVAL = 22;
 const PAGE_SIZE = 4096;
 /** A VHM answers this version; others than 1.x lay their structures out differently. */
 const VHM_MAJOR = 1;
@@ -63,13 +64,14 @@ function answer(sys: Syscalls, dialect: AcrnDialect, device: string): { readonly
   }
   try {
     if (dialect === HSM) {
-      // It tells no version. A request that needs a VM is refused by an HSM (EINVAL), unknown to anything else (ENOTTY).
-      const result = sys.ioctl(fd, HSM_IOCTL.CLEAR_VM_IOREQ, 0);
-      return result === -ENOTTY ? `${device} is no ACRN HSM, errno ${errnoText(ENOTTY)}` : { version: 'ACRN HSM' };
+      // It tells no version. A request that needs a VM is refused by an HSM in its own way, and unknown to anything else.
+      const result = repeatedly(sys, fd, HSM_IOCTL.CLEAR_VM_IOREQ, 0);
+      return result === -EINVAL ? { version: 'ACRN HSM' } : `${device} is no ACRN HSM, errno ${errnoText(Math.max(-result, 0))}`;
     }
     const { api_version: VERSION } = VHM_STRUCT;
     const bytes = new Uint8Array(VERSION.size);
-    const result = sys.ioctlBuffer(fd, VHM_IOCTL.GET_API_VERSION, bytes);
+    let result = sys.ioctlBuffer(fd, VHM_IOCTL.GET_API_VERSION, bytes);
+    if (result === -EINTR || result === -EAGAIN) result = sys.ioctlBuffer(fd, VHM_IOCTL.GET_API_VERSION, bytes);
     if (result < 0) return `${device} is no ACRN VHM, errno ${errnoText(-result)}`;
     const view = new DataView(bytes.buffer);
     const [major, minor] = [view.getUint32(VERSION.major_version, true), view.getUint32(VERSION.minor_version, true)];
@@ -80,7 +82,6 @@ function answer(sys: Syscalls, dialect: AcrnDialect, device: string): { readonly
     sys.close(fd);
   }
 }
-const ENOTTY = 25;
 
 /** The first ABI that answers, or why none does. */
 export function findAcrn(sys: Syscalls, abi: AcrnAbi = 'auto', device?: string): FoundAcrn | string {

@@ -5,6 +5,7 @@
  * ACRN does not carry out a store to a page without the right to write: it is done here, before the trackers learn of it. So is
  * whatever the guest does to RAM while a frame of it is being mapped again.
  */
+import { PAGE_SIZE, pageOffset } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js';
 import { PciConfigPorts } from '../../core/pci-ports.js';
@@ -60,11 +61,17 @@ export class AcrnRequests implements RequestSource {
   #nextVcpu = 0;
   /** What ended the run. */
   #fault: MptError | undefined;
+  readonly #owner: number;
+  readonly #ready: () => boolean;
 
   constructor(context: RequestContext) {
     this.#c = context;
     const { calls } = context;
-    this.#page = new RequestPage(context.page, calls.vm.vcpus, calls.dialect.ownerWord);
+    const page = new RequestPage(context.page, calls.vm.vcpus, calls.dialect.ownerWord);
+    this.#page = page;
+    const owner = calls.slotOwner;
+    this.#ready = () => page.find(0, owner) >= 0;
+    this.#owner = owner;
   }
 
   get stopped(): boolean {
@@ -106,7 +113,6 @@ export class AcrnRequests implements RequestSource {
       this.#c.run();
       this.#started = true;
     }
-    const owner = this.#c.calls.slotOwner;
     /** When the time is over; the clock is asked at the first wait. */
     let until = -1;
     let answered = 0;
@@ -118,7 +124,7 @@ export class AcrnRequests implements RequestSource {
         // A guest that makes only accesses which end here must not escape the clock.
         if (++answered % ANSWERS_PER_CHECK !== 0) continue;
       } else {
-        this.#vcpu = this.#page.find(this.#nextVcpu, owner);
+        this.#vcpu = this.#page.find(this.#nextVcpu, this.#owner);
         if (this.#vcpu >= 0) {
           this.#enter();
           continue;
@@ -127,7 +133,7 @@ export class AcrnRequests implements RequestSource {
       const now = performance.now();
       if (until < 0) until = now + timeoutMs;
       if (now >= until) return undefined;
-      if (this.#vcpu < 0) this.#c.wait.wait(this.#page, this.#nextVcpu, owner, now, until);
+      if (this.#vcpu < 0) this.#c.wait.wait(this.#ready, now, until);
     }
   }
 
@@ -160,11 +166,13 @@ export class AcrnRequests implements RequestSource {
       return this.#skip();
     }
     if (this.#done === page.size) return this.#skip();
-    const left = page.size - this.#done;
+    const address = page.address + this.#done;
+    // Of an access that crosses pages the parts are on their own: what is behind the second one may be something else.
+    const left = Math.min(page.size - this.#done, PAGE_SIZE - pageOffset(address));
     const size = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
     request.vcpu = this.#vcpu;
     request.write = page.write;
-    request.address = page.address + this.#done;
+    request.address = address;
     request.size = size;
     this.#load(size);
     this.#done += size;

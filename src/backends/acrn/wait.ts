@@ -3,8 +3,6 @@
  * and then in pauses. `ATTACH_IOREQ_CLIENT` would block without a limit of time and without an end by a stop, so it never
  * blocks the device thread.
  */
-import type { RequestPage } from './request-page.js';
-
 /** How long the page is watched before the thread sleeps, ms. */
 const WATCH_MS = 0.05;
 /** Looks at the page between two looks at the clock. */
@@ -19,15 +17,15 @@ export class RequestWait {
   readonly #idle = new Int32Array(new SharedArrayBuffer(4));
 
   /** Returns when a request is there, the time is over, or a slice of it. @param now,until `performance.now()` times */
-  wait(page: RequestPage, from: number, owner: number, now: number, until: number): void {
+  wait(ready: () => boolean, now: number, until: number): void {
     const watched = Math.min(now + WATCH_MS, until);
     do {
-      for (let i = 0; i < LOOKS; i++) if (page.find(from, owner) >= 0) return;
+      for (let i = 0; i < LOOKS; i++) if (ready()) return;
     } while (performance.now() < watched);
     let pause = FIRST_PAUSE_MS;
     for (const end = Math.min(now + SLICE_MS, until); ; pause = Math.min(pause * 2, LAST_PAUSE_MS)) {
       const left = end - performance.now();
-      if (left <= 0 || page.find(from, owner) >= 0) return;
+      if (left <= 0 || ready()) return;
       Atomics.wait(this.#idle, 0, 0, Math.min(pause, left));
     }
   }

@@ -1,0 +1,93 @@
+/** What the ACRN tests share: the named skip, machines, and the stand-in's control device (labs/acrn). */
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { type AcrnBackend, type AcrnHandle, type AcrnMachine, type AcrnOptions, acrnModule } from '../../src/backends/acrn/index.js';
+import { Bdf, VgpuId } from '../../src/core/addresses.js';
+import type { RamRegion } from '../../src/core/guest-ram.js';
+import { type GvtOps, NULL_GVT_OPS } from '../../src/core/gvt-ops.js';
+import type { Machine } from '../../src/core/machine.js';
+import type { HostPages } from '../../src/core/mpt.js';
+import { libcSyscalls } from '../../src/native/libc.js';
+import type { Syscalls } from '../../src/native/syscalls.js';
+
+/** The ABIs that answer here: under the lab's stand-in or on a service VM. */
+export const ABIS = (['hsm', 'vhm'] as const).filter((abi) => acrnModule(libcSyscalls).probe({ abi }).available);
+/** For tap's `skip`. */
+export const noAcrn: string | false = ABIS.length > 0 ? false : 'no ACRN here: npm run lab:acrn has a stand-in';
+/** Where faults can be asked for. */
+export const noStandIn: string | false =
+  noAcrn || (process.env['ACRN_STANDIN'] === undefined ? 'a real ACRN: faults are for the stand-in' : false);
+
+export const MIB = 0x10_0000;
+export const RAM: readonly RamRegion[] = [{ gpa: 0, size: MIB }];
+/** MMIO that real mode reaches: the RAM of `SMALL_RAM` ends before it. */
+export const SMALL_RAM: readonly RamRegion[] = [{ gpa: 0, size: 0x2_0000 }];
+
+export interface Setup {
+  readonly ram?: readonly RamRegion[];
+  readonly options?: AcrnOptions;
+  readonly sys?: Syscalls;
+  readonly ops?: GvtOps;
+}
+
+export const open = (options: AcrnOptions = {}, sys: Syscalls = libcSyscalls): AcrnBackend => acrnModule(sys).open(options) as AcrnBackend;
+
+/** A backend with one machine and one vGPU at 00:02.0. */
+export function setup({ ram = RAM, options = {}, sys = libcSyscalls, ops = NULL_GVT_OPS }: Setup = {}) {
+  const backend = open(options, sys);
+  backend.hostInit(ops);
+  const machine = backend.createMachine({ ram }) as AcrnMachine;
+  const handle = attach(backend, machine);
+  return { backend, machine, handle };
+}
+
+export const attach = (
+  backend: AcrnBackend,
+  machine: Machine,
+  pvmmio?: { readonly registerFile: HostPages; readonly sharedPage: HostPages },
+): AcrnHandle =>
+  backend.attachVgpu({ id: VgpuId(1), vmId: machine.vmId, bdf: Bdf(0x10), ...(pvmmio === undefined ? {} : { pvmmio }) }) as AcrnHandle;
+
+/** What the stand-in tells of itself. */
+export interface StandInState {
+  readonly created: number;
+  readonly destroyed: number;
+  readonly leaked: Readonly<Record<'fds' | 'threads' | 'mappings', number>>;
+  readonly files: readonly {
+    readonly mappings: number;
+    readonly tableUsed: number;
+    readonly segments: number;
+    readonly strays: number;
+    readonly slotsNotFree: number;
+    readonly pending: number;
+  }[];
+}
+
+/** Gives the stand-in one command. @returns what it answers */
+export function standIn(line: string): unknown {
+  const fd = openSync('/dev/acrn_standin', 'r+');
+  try {
+    writeSync(fd, `${line}\n`);
+    let text = '';
+    const chunk = Buffer.alloc(65_536);
+    while (!text.includes('\n')) {
+      const length = readSync(fd, chunk, 0, chunk.length, null);
+      if (length <= 0) break;
+      text += chunk.toString('utf8', 0, length);
+    }
+    return JSON.parse(text);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+export const standInState = (): StandInState => standIn('state') as StandInState;
+
+/** Hang-ups are seen a moment after a close: waits until the stand-in holds nothing. @returns what is left after a second */
+export async function standInAtRest(): Promise<StandInState> {
+  for (let tries = 0; ; tries++) {
+    const state = standInState();
+    const { fds, threads, mappings } = state.leaked;
+    if ((state.files.length === 0 && fds === 0 && threads === 0 && mappings === 0) || tries === 50) return state;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
