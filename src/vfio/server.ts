@@ -39,7 +39,7 @@ const ECONNABORTED = 103;
 export class VfioUserServer {
   /** Of its socket; empty when it serves one connection. */
   readonly path: string;
-  readonly device: VfioDevice;
+  #device: VfioDevice;
   /** The client's memory: for the device, or for whoever does its DMA. */
   readonly memory: DmaMaps;
   readonly #calls: ServerCalls;
@@ -65,7 +65,7 @@ export class VfioUserServer {
     options: ServerEvents & { readonly memory?: DmaMaps; readonly trustFiles?: boolean } = {},
   ) {
     this.path = typeof place === 'string' ? place : '';
-    this.device = device;
+    this.#device = device;
     this.#calls = calls;
     this.#events = options;
     this.memory = options.memory ?? new DmaMaps(calls.sys, { trustFiles: options.trustFiles === true });
@@ -77,6 +77,22 @@ export class VfioUserServer {
       if (fd < 0) throw new MptError('HYPERVISOR', 'the connection cannot be copied', { op: 'serve', errno: -fd });
       this.#connect(fd);
     }
+  }
+
+  get device(): VfioDevice {
+    return this.#device;
+  }
+
+  /**
+   * Another device takes the place of this one; a client that is connected does not notice. Between two accesses.
+   * @throws MptError INVALID_ARGUMENT when it has other regions or interrupts than the client knows
+   */
+  replaceDevice(device: VfioDevice): void {
+    if (!sameShape(device, this.#device))
+      throw new MptError('INVALID_ARGUMENT', `${device.name} has other regions than the device that the client knows`, { op: 'serve' });
+    device.irqs.adopt(this.#device.irqs);
+    this.#device = device;
+    if (this.#session !== undefined) this.#session.device = device;
   }
 
   /** What becomes readable when there is something for `receive`; -1 when nothing will. */
@@ -214,4 +230,16 @@ export class VfioUserServer {
     this.#calls.sys.close(fd);
     this.#events.onComplaint?.(`${this.device.name}: a second client was sent away: one is connected`);
   }
+}
+
+/** A client of the one can go on with the other. */
+function sameShape(a: VfioDevice, b: VfioDevice): boolean {
+  const shape = ({ flags, regionCount, regions, irqs }: VfioDevice): string =>
+    JSON.stringify([
+      flags,
+      regionCount,
+      irqs.info,
+      [...regions.values()].map(({ index, size, flags, type }) => [index, size, flags, type]),
+    ]);
+  return shape(a) === shape(b);
 }

@@ -45,7 +45,6 @@ const COMPLAINTS_MAX = 20;
 const State = { NEW: 0, READY: 1 } as const;
 
 export class Session {
-  readonly device: VfioDevice;
   readonly memory: DmaMaps;
   readonly stream: MessageStream;
   /** What we ask of the client. */
@@ -63,6 +62,7 @@ export class Session {
   /** The last larger data of a write, and where it lies. */
   #large: Uint8Array = new Uint8Array(0);
   #largeAt = 0;
+  #device: VfioDevice;
   /** The device's regions by index. */
   readonly #regions: readonly (VfioRegion | undefined)[];
   #state: number = State.NEW;
@@ -72,15 +72,24 @@ export class Session {
   #multiNext = 0;
 
   constructor(transport: Transport, options: SessionOptions) {
-    this.device = options.device;
+    this.#device = options.device;
     this.memory = options.memory;
     this.openEvent = options.openEvent;
     this.#onComplaint = options.onComplaint;
     this.stream = new MessageStream(transport);
-    const { regions, regionCount } = this.device;
+    const { regions, regionCount } = this.#device;
     this.#regions = Array.from({ length: regionCount }, (_, index) => regions.get(index));
     this.requests = new ClientRequests(this.stream);
     this.memory.messages = this.requests;
+  }
+
+  get device(): VfioDevice {
+    return this.#device;
+  }
+
+  /** Another device of the same shape answers from now on; not while an access is pending. */
+  set device(device: VfioDevice) {
+    this.#device = device;
   }
 
   /** The connection stands. */

@@ -29,3 +29,9 @@ export function withSection(state: Uint8Array, name: string, change: (bytes: Uin
   const table = [...changed].map(([key, bytes]) => ({ name: key, bytes: bytes.length, crc32: crc32(bytes) }));
   return assemble({ ...header, sections: table }, [...changed.values()]);
 }
+
+/** Sections as text. @param without those that need not be the same */
+export function sections(state: Uint8Array, ...without: string[]): Record<string, string> {
+  const found = [...parseDocument(state).sections].filter(([name]) => !without.includes(name));
+  return Object.fromEntries(found.map(([name, bytes]) => [name, Buffer.from(bytes).toString('base64')]));
+}

@@ -14,7 +14,7 @@ const MIB = 0x10_0000;
 export const RAM = [{ gpa: 0, size: 16 * MIB }];
 export const VECTOR = 0x41;
 const BDF = 0x10;
-const BAR0 = 0xe000_0000;
+export const BAR0 = 0xe000_0000;
 const BAR2 = 0xc000_0000;
 
 /** Guest-physical layout; all of it is mapped into the aperture in this order. */
@@ -96,17 +96,23 @@ export interface Outcome {
   readonly interrupts: number;
 }
 
+/** What the work asks of its guest: a guest agent, or a client that does the same. */
+export type Guest = Pick<
+  GuestAgent,
+  'read' | 'write' | 'write64' | 'stream' | 'stream64' | 'pciWrite' | 'interruptCount' | 'waitInterrupt'
+>;
+
 export class QueuedWork {
-  #agent: GuestAgent;
+  #agent: Guest;
   #aperture = 0;
   readonly #tails = new Map<number, number>();
 
-  constructor(agent: GuestAgent) {
+  constructor(agent: Guest) {
     this.#agent = agent;
   }
 
   /** The guest runs in another VM from now on. */
-  continueOn(agent: GuestAgent): void {
+  continueOn(agent: Guest): void {
     this.#agent = agent;
   }
 

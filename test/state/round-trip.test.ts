@@ -4,6 +4,7 @@ import { parseDocument } from '../../src/core/gvt/state/document.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import { fixture, VM } from '../gvt/memory-backend.js';
 import { BLITS, type Busy, busy } from './busy-fixture.js';
+import { sections } from './forge.js';
 
 /** The vGPU is replaced by one that was restored from its state. @returns the state, and that of the new one */
 function renew(f: Busy): { state: Uint8Array; again: Uint8Array } {
@@ -14,12 +15,6 @@ function renew(f: Busy): { state: Uint8Array; again: Uint8Array } {
   f.gvt.activate(restored);
   (f as { vgpu: Vgpu }).vgpu = restored;
   return { state, again };
-}
-
-/** Sections as text, without what counts shadows and repeats of interrupts. */
-function sections(state: Uint8Array, ...without: string[]): Record<string, string> {
-  const found = [...parseDocument(state).sections].filter(([name]) => !without.includes(name));
-  return Object.fromEntries(found.map(([name, bytes]) => [name, Buffer.from(bytes).toString('base64')]));
 }
 
 /** The 2D command is there twice: as the one that was executed last, and as that of the blit in progress. */

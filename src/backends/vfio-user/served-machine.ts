@@ -5,6 +5,7 @@ import { IO_KIND_NAMES, type IoRequest, type RequestSource } from '../../core/io
 import type { Machine, StopToken } from '../../core/machine.js';
 import type { RamRegion } from '../../core/ram-access.js';
 import type { VfioDevice } from '../../core/vfio/device.js';
+import { IrqSet } from '../../core/vfio/irqs.js';
 import { type ServerEvents, type ServerPlace, VfioUserServer } from '../../vfio/server.js';
 import { firstFrameOf } from './abi.js';
 import type { VfioUserBackend, VfioUserMachine } from './backend.js';
@@ -24,6 +25,8 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
   readonly #counts = new Float64Array(IO_KIND_NAMES.length);
   readonly #stopFlag: Int32Array;
   #presented: PresentedFunction | undefined;
+  /** A vGPU that went while its client stays, and the client's interrupts. */
+  #held: { readonly presented: PresentedFunction; readonly irqs: IrqSet } | undefined;
   #server: VfioUserServer | undefined;
   #delivered = false;
   #closed = false;
@@ -63,8 +66,36 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
     return (this.#presented?.memory.maps ?? []).map(({ iova, size }) => ({ gpa: iova, size }));
   }
 
-  /** Makes the socket and shows the vGPU on it. @throws MptError BUSY when it is presented, IO */
+  /** No access is in progress: the vGPU can be exchanged. */
+  get quiet(): boolean {
+    return !this.#delivered && !this.#pieces.pending;
+  }
+
+  /**
+   * The vGPU will be detached, and another one attached and presented in its place: meanwhile socket and client stay, and so do the
+   * client's memory and interrupts. Whoever waits for requests waits until then.
+   * @throws MptError BUSY while an access is in progress; NOT_INITIALIZED when none is presented
+   */
+  hold(): void {
+    if (!this.quiet) throw this.#backend.error('BUSY', 'an access of the client is in progress', { op: 'hold' });
+    if (this.#held !== undefined) return;
+    const presented = this.#presented;
+    if (presented === undefined || this.#server === undefined)
+      throw this.#backend.error('NOT_INITIALIZED', 'no vGPU is presented', { op: 'hold', hint: 'call present' });
+    const irqs = new IrqSet(presented.device.irqs.info);
+    irqs.adopt(presented.device.irqs);
+    this.#held = { presented, irqs };
+  }
+
+  /**
+   * Makes the socket and shows the vGPU on it, or shows it to the client that was held.
+   * @throws MptError BUSY when it is presented, IO; INVALID_ARGUMENT when the held client knows other regions
+   */
   present(presented: PresentedFunction, view: VfioDevice): void {
+    if (this.#held !== undefined) {
+      this.#presentAgain(this.#held.irqs, presented, view);
+      return;
+    }
     if (this.#server !== undefined) throw this.#backend.error('BUSY', `vGPU ${presented.vgpu.id} is presented`, { op: 'present_vgpu' });
     presented.device = view;
     this.#server = new VfioUserServer(this.#backend.system, this.#place, view, { ...this.#events, memory: presented.memory });
@@ -83,6 +114,8 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
     if (this.#closed) return;
     this.#closed = true;
     this.#stopServer();
+    this.#held?.irqs.clear();
+    this.#held = undefined;
     this.#backend.vmClosed(this);
   }
 
@@ -92,10 +125,11 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
     if (this.#presented !== undefined)
       throw new MptError('LIMIT', 'a socket shows one vGPU', { limit: 1, hint: 'serve the second on a socket of its own' });
     this.#presented = presented;
+    if (this.#held !== undefined) presented.succeed(this.#held.presented);
   }
 
   withdraw(): void {
-    this.#stopServer();
+    if (this.#held === undefined) this.#stopServer();
     this.#presented = undefined;
   }
 
@@ -130,6 +164,8 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
       const server = this.#server;
       if (server === undefined) throw this.#backend.error('NOT_INITIALIZED', 'no vGPU is presented', { op: 'next', hint: 'call present' });
       if (deadline < 0) deadline = performance.now() + timeoutMs;
+      if (this.#presented === undefined)
+        throw this.#backend.error('NOT_INITIALIZED', 'the vGPU is away', { op: 'next', hint: 'present another' });
       const access = server.receive(wait);
       if (this.#presented !== undefined) this.#presented.session = server.session;
       if (access !== undefined) {
@@ -158,6 +194,15 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
     this.#delivered = true;
     this.#counts[request.kind] = (this.#counts[request.kind] as number) + 1;
     return request;
+  }
+
+  #presentAgain(irqs: IrqSet, presented: PresentedFunction, view: VfioDevice): void {
+    const server = this.#server as VfioUserServer;
+    server.replaceDevice(view);
+    view.irqs.adopt(irqs);
+    presented.device = view;
+    presented.session = server.session;
+    this.#held = undefined;
   }
 
   #stopServer(): void {

@@ -128,6 +128,19 @@ export class IrqSet {
       }
   }
 
+  /** Takes over the events and masks of another set of the same shape, which has none from then on: the client does not notice. */
+  adopt(other: IrqSet): void {
+    this.clear();
+    for (const [index, vectors] of this.#vectors.entries())
+      for (const [i, vector] of vectors.entries()) {
+        const from = other.#vectors[index]?.[i];
+        if (from !== undefined) Object.assign(vector, from);
+        if (from !== undefined) Object.assign(from, newVector());
+      }
+    this.#events = other.#events;
+    other.#events = 0;
+  }
+
   /** Gives up every event and mask: the client is gone. */
   clear(): void {
     for (let index = 0; index < this.#vectors.length; index++) this.#disable(index);
