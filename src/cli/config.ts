@@ -48,7 +48,7 @@ export function readJson(path: string, maxBytes = MAX_BYTES): unknown {
 }
 
 /** The first `limit` bytes: a device or a pipe has no size to ask for. */
-function readUpTo(path: string, limit: number): Buffer {
+export function readUpTo(path: string, limit: number): Buffer {
   const fd = openSync(path, 'r');
   try {
     const bytes = Buffer.alloc(limit);

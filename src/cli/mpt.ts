@@ -11,6 +11,7 @@ import { type NewBackendOptions, newBackendCommand } from './commands/new-backen
 import { type ReplayOptions, replayCommand } from './commands/replay.js';
 import { type RunOptions, runCommand } from './commands/run.js';
 import { type ServeOptions, serveCommand } from './commands/serve.js';
+import { type StateOptions, stateCommand } from './commands/state.js';
 import { EXIT } from './exit-codes.js';
 import { addDaemonCommands } from './program-daemon.js';
 import { guardOutput, printJson, report } from './terminal.js';
@@ -138,6 +139,7 @@ program
   .addOption(new Option('--resolution <wxh>', 'gvt: native resolution of the monitor').argParser(resolution))
   .option('--no-display', 'gvt: fuse the display off, so that the guest driver only renders (default: a monitor of the type)')
   .option('--record <file>', 'record what crosses the device model’s boundaries, for mpt replay; the file holds guest memory')
+  .option('--restore <file>', 'gvt: go on with the vGPU that mpt state saved there')
   .option('--trust-client', 'use guest memory by mapping it even when its file can be shortened, which would end the server')
   .option('--json', 'print one JSON document a line: ready, connected, disconnected, complaint')
   .addHelpText(
@@ -166,6 +168,26 @@ program
   .option('--json', 'print one JSON document')
   .addHelpText('after', '\nExample:\n  mpt display /run/mbochs.sock --picture screen.png\n  mpt display /run/mbochs.sock --listen 8080')
   .action((socket: string, options: DisplayOptions) => act(options.json === true, () => displayCommand(socket, options)));
+
+program
+  .command('state')
+  .description('the state of a vGPU that mpt serve serves: save it, put the vGPU away and bring it back, or exchange it for a saved one')
+  .argument('<socket>', 'socket of the server, as mpt serve --socket was given it')
+  .option('--save <file>', 'write the state; the vGPU goes on')
+  .option('--pause', 'with --save: the vGPU is destroyed afterwards; its guest waits at its next access')
+  .option('--resume', 'go on with the vGPU that was put away')
+  .option('--restore <file>', 'a new vGPU with the state of this file takes the place of the one that is there; the guest stays connected')
+  .option('--json', 'print one JSON document')
+  .addHelpText(
+    'after',
+    `
+A state goes with the guest's memory as it was when it was saved: put the vGPU away, or pause the guest, before you save it for later.
+
+Example:
+  mpt state /run/gvt.sock --save vgpu.state --pause
+  mpt state /run/gvt.sock --restore vgpu.state`,
+  )
+  .action((socket: string, options: StateOptions) => act(options.json === true, () => stateCommand(socket, options)));
 
 addDaemonCommands(program, act);
 

@@ -33,6 +33,8 @@ export interface GvtOps {
    * where nothing is any more.
    */
   memoryUnmapped?(vgpu: VgpuId): void;
+  /** Guest memory came where there was none, while the vGPU is attached (a client's DMA_MAP). */
+  memoryMapped?(vgpu: VgpuId): void;
 }
 
 /** A table that accepts everything and does nothing: for hosts that only move memory. */

@@ -5,6 +5,7 @@ import { openGvt } from '../recording/index.js';
 import { deviceMemories } from '../vfio/index.js';
 import { trafficCounts } from './counters.js';
 import { recordOf, type Served, type ServeHooks, type ServeInput } from './serve.js';
+import { ServedVgpu } from './served-vgpu.js';
 
 const DEFAULT_TYPE = 'GVTg_V4_8';
 /** Commands that the engine executes in one slice. */
@@ -17,7 +18,7 @@ const SHORT_SLICE_COMMANDS = 1024;
 const QUIET_WAIT_MS = 15;
 
 export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedArrayBuffer): Served {
-  const { place, type = DEFAULT_TYPE, resources = {}, trustClient, display = true, seat } = input;
+  const { place, type = DEFAULT_TYPE, resources = {}, trustClient, display = true, seat, state } = input;
   const backend = vfioUser.open({ trustClient });
   try {
     backend.stopFlag = stopFlag;
@@ -31,20 +32,25 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedA
     const gpu = seat === undefined ? {} : { ...seat.gpu, schedule: seat.schedule };
     const recorded = openGvt(backend, { ...gpu, memories: deviceMemories, onGuestError }, recordOf(input, hooks));
     const gvt = recorded.device;
-    const vgpu = gvt.createVgpu({ type, resources, vmId: machine.vmId, display, ...(seat === undefined ? {} : { share: seat.share }) });
-    const device = gvt.view(vgpu);
-    gvt.activate(vgpu);
+    const spec = { vmId: machine.vmId, ...(seat === undefined ? {} : { share: seat.share }) };
+    const vgpu = state === undefined ? gvt.createVgpu({ type, resources, display, ...spec }) : gvt.restoreVgpu(spec, state);
+    const shown = new ServedVgpu(gvt, machine, vgpu, spec);
     let lastSlice = performance.now();
     const quietMs = (): number => Math.min(QUIET_WAIT_MS, Math.max(BUSY_WAIT_MS, Math.ceil(gvt.untilTickMs)));
     const waitMs = (): number => (gvt.canGoOn ? 0 : gvt.hasWork ? BUSY_WAIT_MS : quietMs());
     return {
-      device,
+      get device() {
+        return shown.device;
+      },
+      ...(input.record === undefined ? { obey: (order) => shown.obey(order) } : {}),
       get ended() {
         return machine.ended;
       },
-      counts: () => [...trafficCounts(clients, machine.traffic), ...Object.values(vgpu.statistics)],
+      counts: () => [...trafficCounts(clients, machine.traffic), ...Object.values(shown.vgpu.statistics)],
       step: () => {
+        if (shown.away) return shown.sleep();
         const request = machine.requests.next(waitMs());
+        shown.awaken(request !== undefined);
         if (request !== undefined) {
           dispatchRequest(gvt, request);
           machine.requests.complete(request);

@@ -13,6 +13,7 @@ import { Counters, trafficCounts } from './counters.js';
 import { type AccessRequest, answerAccess } from './serve-access.js';
 import { serveGvt } from './serve-gvt.js';
 import type { ServedDeviceName } from './served-devices.js';
+import type { StateOrder } from './served-vgpu.js';
 
 export type { ServedDeviceName };
 
@@ -33,6 +34,8 @@ export interface ServeInput {
   readonly seat?: Pick<GvtSeat, 'gpu' | 'share' | 'schedule'>;
   /** What the device counts is added there, in the order of the bus's names. */
   readonly counters?: SharedArrayBuffer;
+  /** Of `gvt`: a saved vGPU, of which type, resources and display are then. */
+  readonly state?: Uint8Array;
 }
 
 export interface ServeOutput {
@@ -62,8 +65,16 @@ export interface MonitorRequest extends MonitorChange {
 /** What it failed with. */
 export type MonitorReply = ReturnType<MptError['toJSON']> | undefined;
 
+/** Saves, puts away, brings back or exchanges the vGPU. */
+export interface StateRequest {
+  readonly type: 'state';
+  readonly order: StateOrder;
+}
+/** The state where one was asked for, or what it failed with. */
+export type StateReply = { readonly state?: Uint8Array | undefined } | { readonly error: ReturnType<MptError['toJSON']> };
+
 /** What the main thread may ask; each has its reply. */
-export type ServeRequest = PictureRequest | MonitorRequest | AccessRequest;
+export type ServeRequest = PictureRequest | MonitorRequest | AccessRequest | StateRequest;
 
 /** What serving one device consists of. */
 export interface Served {
@@ -74,6 +85,8 @@ export interface Served {
   counts(): readonly number[];
   /** Waits for the next access and answers it; returns after about 100 ms at the latest. */
   step(): void;
+  /** Absent: the device has no state that could be saved. @throws MptError */
+  obey?(order: StateOrder): Uint8Array | undefined;
   close(): void;
 }
 
@@ -102,7 +115,7 @@ export const job: Job<ServeInput, ServeOutput> = (input, context) => {
     notice({ type: 'ready', name: served.device.name });
     while (!context.stopped() && !served.ended) {
       served.step();
-      answerRequest(served.device, context, pixels, counters);
+      answerRequest(served, context, pixels, counters);
       counters?.publish();
     }
     return { clients };
@@ -166,13 +179,15 @@ function sharedPixels(): PixelMemory {
   };
 }
 
-function answerRequest(device: VfioDevice, context: JobContext, pixels: PixelMemory, counters: Counters | undefined): void {
+function answerRequest(served: Served, context: JobContext, pixels: PixelMemory, counters: Counters | undefined): void {
   const waiting = context.takeRequest();
   if (waiting === undefined) return;
   const request = waiting.request as ServeRequest;
+  const { device } = served;
   if (request.type === 'picture') waiting.reply(device.picture(pixels) satisfies PictureReply);
   else if (request.type === 'monitor') waiting.reply(changed(device, request));
   else if (request.type === 'access') waiting.reply(answerAccess(device, request, counters));
+  else if (request.type === 'state') waiting.reply(obeyed(served, request.order));
   else throw new MptError('INTERNAL', 'a request of the main thread is not known', { op: 'serve' });
 }
 
@@ -182,6 +197,20 @@ function changed(device: VfioDevice, change: MonitorChange): MonitorReply {
     return undefined;
   } catch (error) {
     if (MptError.is(error)) return error.toJSON();
+    throw error;
+  }
+}
+
+function obeyed(served: Served, order: StateOrder): StateReply {
+  try {
+    if (served.obey === undefined)
+      throw new MptError('UNSUPPORTED', `${served.device.name} has no state that could be saved, or is recorded`, {
+        op: 'save_vgpu',
+        hint: 'a vGPU has one while it is served without --record',
+      });
+    return { state: served.obey(order) };
+  } catch (error) {
+    if (MptError.is(error)) return { error: error.toJSON() };
     throw error;
   }
 }

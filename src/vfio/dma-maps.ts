@@ -58,6 +58,8 @@ export class DmaMaps extends RamAccess<Piece> {
   messages: MessageMemory | undefined;
   /** Told when a map has gone: views of its memory must not be used any more. */
   onUnmap: ((map: DmaMap) => void) | undefined;
+  /** Told when a map has come. */
+  onMap: (() => void) | undefined;
 
   constructor(sys: Syscalls, options: { readonly trustFiles?: boolean } = {}) {
     super();
@@ -93,6 +95,7 @@ export class DmaMaps extends RamAccess<Piece> {
     if (typeof entry === 'number') return entry;
     this.#entries.add(iova, iova + size - 1, entry);
     this.#bytes += size;
+    this.onMap?.();
     return 0;
   }
 

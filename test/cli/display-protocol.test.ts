@@ -69,7 +69,7 @@ t.test('frames past the limits, and headers that are none', async (t) => {
   refused(t, 'INVALID_ARGUMENT', () => push(prefix(0, 10)));
   for (const text of ['{', ' ', "{'op':1}", '\u0000'])
     refused(t, 'INVALID_ARGUMENT', () => push(Buffer.concat([prefix(text.length, 0), Buffer.from(text)])), JSON.stringify(text));
-  refused(t, 'LIMIT', () => [...new FrameReader(REQUEST_LIMITS).push(prefix(10, 1))], 'a request has no payload');
+  refused(t, 'LIMIT', () => [...new FrameReader(REQUEST_LIMITS).push(prefix(10, 2 ** 24 + 1))], 'a request is no longer than a saved vGPU');
 });
 
 t.test('requests', async (t) => {

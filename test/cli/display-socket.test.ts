@@ -201,7 +201,11 @@ t.test('requests that are none: told why, and nobody else is disturbed', async (
   const huge = Buffer.alloc(8, 0xff);
   const cases: [string, Uint8Array, ErrorCode][] = [
     ['a header past the limit', huge, 'LIMIT'],
-    ['a payload', encodeFrame({ op: 'picture' }, Uint8Array.of(1)), 'LIMIT'],
+    ['a payload', encodeFrame({ op: 'picture' }, Uint8Array.of(1)), 'INVALID_ARGUMENT'],
+    ['a state without one', encodeFrame({ op: 'state', does: 'restore' }), 'INVALID_ARGUMENT'],
+    ['a state that is saved with one', encodeFrame({ op: 'state', does: 'save' }, Uint8Array.of(1)), 'INVALID_ARGUMENT'],
+    ['no such order', encodeFrame({ op: 'state', does: 'sell' }), 'INVALID_ARGUMENT'],
+    ['an order that nobody here takes', encodeFrame({ op: 'state', does: 'save' }), 'UNSUPPORTED'],
     ['no JSON', Buffer.from('GET / HTTP/1.1\r\n\r\n'), 'LIMIT'],
     ['an unknown op', encodeFrame({ op: 'reset' }), 'INVALID_ARGUMENT'],
     ['an interval out of range', encodeFrame({ op: 'watch', intervalMs: 1 }), 'INVALID_ARGUMENT'],

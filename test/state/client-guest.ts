@@ -13,23 +13,30 @@ const BAR0_SIZE = 0x100_0000;
 
 export class ClientGuest implements Guest {
   readonly client: VfioUserClient;
+  readonly #memory: number;
   readonly #mapping: OwnedMapping;
   readonly #words: Uint32Array;
   readonly #event = eventfd();
   readonly #idle: () => void;
   #interrupts = 0;
 
-  /** @param idle called while the guest sleeps */
-  constructor(client: VfioUserClient, idle: () => void) {
+  /** @param idle called while the guest sleeps. @param memory of a guest that comes from another server */
+  constructor(client: VfioUserClient, idle: () => void, memory = memfd(RAM_BYTES)) {
     this.client = client;
     this.#idle = idle;
-    const fd = memfd(RAM_BYTES);
-    this.#mapping = OwnedMapping.file(sys, fd, RAM_BYTES, 'guest memory');
+    this.#memory = memory;
+    this.#mapping = OwnedMapping.file(sys, memory, RAM_BYTES, 'guest memory');
     this.#words = new Uint32Array(this.#mapping.buffer);
     client.version();
-    client.dmaMap(0, RAM_BYTES, fd);
+    client.dmaMap(0, RAM_BYTES, memory);
     client.setIrqs(SET_EVENTFD_TRIGGER, IrqIndex.MSI, 0, 1, { fds: [this.#event] });
-    sys.close(fd);
+  }
+
+  /** The same guest memory behind another client; this one is closed. */
+  reconnect(client: VfioUserClient): ClientGuest {
+    const guest = new ClientGuest(client, this.#idle, this.#memory);
+    this.#end();
+    return guest;
   }
 
   read(gpa: number, size: 1 | 2 | 4): number {
@@ -73,6 +80,11 @@ export class ClientGuest implements Guest {
   }
 
   close(): void {
+    this.#end();
+    sys.close(this.#memory);
+  }
+
+  #end(): void {
     this.client.close();
     this.#mapping.close();
     sys.close(this.#event);

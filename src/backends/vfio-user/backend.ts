@@ -6,6 +6,7 @@
 import { GFN_LIMIT, type Hva, Mfn, PAGE_SIZE, VmId } from '../../core/addresses.js';
 import type { Capabilities } from '../../core/capabilities.js';
 import { MptError } from '../../core/errors.js';
+import type { GvtOps } from '../../core/gvt-ops.js';
 import type { Machine, MachineSpec } from '../../core/machine.js';
 import type { MptVgpuOps, VgpuAttachment } from '../../core/mpt.js';
 import { MptBackend } from '../../core/mpt-backend.js';
@@ -87,9 +88,11 @@ export class VfioUserBackend extends MptBackend {
     const vm = this.#vms.get(vgpu.vmId) as VfioUserMachine;
     const presented = new PresentedFunction(vgpu, new PlainFunction(), this.newMemory());
     vm.adopt(presented);
-    presented.watchMemory(() => {
-      if (this.state === 'initialized') this.ops.memoryUnmapped?.(vgpu.id);
-    });
+    const ops = (): GvtOps | undefined => (this.state === 'initialized' ? this.ops : undefined);
+    presented.watchMemory(
+      () => ops()?.memoryUnmapped?.(vgpu.id),
+      () => ops()?.memoryMapped?.(vgpu.id),
+    );
     return new VfioUserHandle(this, vm, vgpu, presented);
   }
 

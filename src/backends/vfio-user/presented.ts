@@ -47,9 +47,10 @@ export class PresentedFunction {
     this.#msi = undefined;
   }
 
-  /** Calls `gone` each time when memory of the client has gone. */
-  watchMemory(gone: () => void): void {
+  /** Calls `gone` each time when memory of the client has gone, and `came` when some has come. */
+  watchMemory(gone: () => void, came: () => void): void {
     this.#memory.onUnmap = gone;
+    this.#memory.onMap = came;
   }
 
   /** Configuration space may have changed. */

@@ -13,12 +13,16 @@ import type {
   ServeInput,
   ServeNotice,
   ServeOutput,
+  StateReply,
+  StateRequest,
 } from '../../jobs/serve.js';
+import type { StateOrder } from '../../jobs/served-vgpu.js';
 import { displaySocketPath } from '../display/protocol.js';
 import { serveDisplay } from '../display/socket-server.js';
 import { EXIT } from '../exit-codes.js';
 import { checkWritable } from '../files.js';
 import type { PrivateServer } from '../private-server.js';
+import { readStateFile } from '../state-file.js';
 import { interruptible, print, printJson } from '../terminal.js';
 
 export interface ServeOptions {
@@ -35,6 +39,8 @@ export interface ServeOptions {
   record?: string;
   /** Commander's `--no-display` makes it false. */
   display?: boolean;
+  /** File of a saved vGPU. */
+  restore?: string;
   json?: boolean;
 }
 
@@ -64,6 +70,7 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     trustClient: options.trustClient === true,
     ...(options.record === undefined ? {} : { record: resolve(options.record) }),
     display: options.display !== false,
+    ...(await savedVgpu(options)),
   };
   if (options.record !== undefined) checkWritable(options.record, 'record');
   const thread = new DeviceThread<ServeOutput>(new URL('../../jobs/serve.js', import.meta.url), input, {
@@ -82,6 +89,12 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
       changeMonitor: async (change) => {
         const error = (await thread.request({ type: 'monitor', ...change } satisfies MonitorRequest)) as MonitorReply;
         if (error !== undefined) throw MptError.fromJSON(error);
+      },
+      obey: async ({ does, state }) => {
+        const order = { does, state } as StateOrder;
+        const reply = (await thread.request({ type: 'state', order } satisfies StateRequest)) as StateReply;
+        if ('error' in reply) throw MptError.fromJSON(reply.error);
+        return reply.state;
       },
     });
     await display;
@@ -129,6 +142,28 @@ function resourcesOf({ device, aperture, hidden, fences, weight, resolution }: S
   const [given] = Object.keys(resources);
   if (device === 'gvt' || given === undefined) return resources;
   throw new MptError('INVALID_ARGUMENT', `--${given} is for --device gvt; ${device} has types only`, { op: 'serve', hint: 'set --type' });
+}
+
+/** @throws MptError INVALID_ARGUMENT beside what the saved vGPU says itself; IO, BAD_STATE */
+async function savedVgpu(options: ServeOptions): Promise<Pick<ServeInput, 'state'>> {
+  const { device, restore } = options;
+  if (restore === undefined) return {};
+  const fault = notWithRestore(options);
+  if (device !== 'gvt')
+    throw new MptError('INVALID_ARGUMENT', '--restore is for --device gvt', {
+      op: 'serve',
+      hint: 'the display devices have no state to restore',
+    });
+  if (fault !== undefined) throw new MptError('INVALID_ARGUMENT', fault.what, { op: 'serve', hint: `leave --${fault.option} out` });
+  return { state: (await readStateFile(restore)).bytes };
+}
+
+function notWithRestore(options: ServeOptions): { readonly option: string; readonly what: string } | undefined {
+  const { type, display, record } = options;
+  if (record !== undefined) return { option: 'record', what: 'a recording begins with a new vGPU, not with a saved one' };
+  const [resource] = Object.keys(resourcesOf(options));
+  const option = resource ?? (type !== undefined ? 'type' : display === false ? 'no-display' : undefined);
+  return option === undefined ? undefined : { option, what: `--${option} is what the saved vGPU says` };
 }
 
 function tell(notice: ServeNotice, socket: string): void {

@@ -5,12 +5,15 @@
  *
  * Requests (no payload): `{"op":"picture"}` is answered once, `{"op":"watch","intervalMs":n}` until the connection ends;
  * `{"op":"monitor","connected":b,"edid":"HEX"}` plugs the monitor in or out, with `edid` another one, and is
- * then answered as `picture` is.
+ * then answered as `picture` is. `{"op":"state","does":…}` saves a vGPU (`save`), puts it away (`pause`), brings it back (`resume`) or
+ * exchanges it (`restore`, the only request with a payload: a saved vGPU), and is answered by `{"type":"state"}`, with
+ * the saved vGPU as payload for the first two.
  * Answers: `{"type":"picture","width","height"}` with all pixels; `{"type":"rows","width","height","ranges":[[first,count],…]}` with the
  * pixels of those rows, in order; `{"type":"off"}`; `{"type":"error","error":{…}}`, after which the server hangs up. A pixel is 4
  * bytes: red, green, blue, 255. To its page `mpt display` also says `{"type":"gone"}`: no server answers.
  */
 import { MptError } from '../../core/errors.js';
+import { DOCUMENT_BYTES_MAX } from '../../core/gvt/state/document.js';
 import type { RowRange } from './rows.js';
 
 /** The display socket of a server that listens at `path`. */
@@ -26,7 +29,20 @@ export interface MonitorOrder {
   readonly edid?: string;
 }
 
-export type DisplayRequest = { readonly op: 'picture' } | { readonly op: 'watch'; readonly intervalMs: number } | MonitorOrder;
+export const STATE_ORDERS = ['save', 'pause', 'resume', 'restore'] as const;
+
+export interface StateOrderRequest {
+  readonly op: 'state';
+  readonly does: (typeof STATE_ORDERS)[number];
+  /** Of `restore`. */
+  readonly state?: Uint8Array;
+}
+
+export type DisplayRequest =
+  | { readonly op: 'picture' }
+  | { readonly op: 'watch'; readonly intervalMs: number }
+  | MonitorOrder
+  | StateOrderRequest;
 
 export type DisplayUpdate =
   | { readonly type: 'picture'; readonly width: number; readonly height: number; readonly rgba: Uint8Array }
@@ -46,7 +62,8 @@ export interface FrameLimits {
   readonly payload: number;
 }
 
-export const REQUEST_LIMITS: FrameLimits = { header: 4096, payload: 0 };
+/** The payload is a saved vGPU. */
+export const REQUEST_LIMITS: FrameLimits = { header: 4096, payload: DOCUMENT_BYTES_MAX };
 /** A surface of GVT-g's limit, 36 MiB at 2 bytes a pixel, is 72 MiB of pixels; each second row of a high one makes many ranges. */
 export const UPDATE_LIMITS: FrameLimits = { header: 1 << 20, payload: 128 << 20 };
 
@@ -135,15 +152,31 @@ const isRecord = (value: unknown): value is Record<string, unknown> => typeof va
 const isCount = (value: unknown): value is number => Number.isInteger(value) && (value as number) > 0 && (value as number) <= 0xffff_ffff;
 
 /** @throws MptError INVALID_ARGUMENT for what is no request */
-export function decodeRequest({ header }: Frame): DisplayRequest {
+export function decodeRequest({ header, payload }: Frame): DisplayRequest {
+  if (isRecord(header) && header['op'] === 'state') return decodeState(header, payload);
+  if (payload.length > 0) throw new MptError('INVALID_ARGUMENT', 'only a state has a payload', { op: 'display', size: payload.length });
   if (isRecord(header) && header['op'] === 'picture') return { op: 'picture' };
   if (isRecord(header) && header['op'] === 'monitor') return decodeMonitor(header);
   if (!isRecord(header) || header['op'] !== 'watch')
-    throw new MptError('INVALID_ARGUMENT', "a request's op is 'picture', 'watch' or 'monitor'", { op: 'display' });
+    throw new MptError('INVALID_ARGUMENT', "a request's op is 'picture', 'watch', 'monitor' or 'state'", { op: 'display' });
   const { intervalMs } = header;
   if (!isCount(intervalMs) || intervalMs < INTERVAL_MS.MIN || intervalMs > INTERVAL_MS.MAX)
     throw new MptError('INVALID_ARGUMENT', `intervalMs is a whole number from ${INTERVAL_MS.MIN} to ${INTERVAL_MS.MAX}`, { op: 'display' });
   return { op: 'watch', intervalMs };
+}
+
+function decodeState({ does: wanted }: Record<string, unknown>, payload: Uint8Array): StateOrderRequest {
+  const does = STATE_ORDERS.find((order) => order === wanted);
+  if (does === undefined || payload.length > 0 !== (does === 'restore'))
+    throw new MptError('INVALID_ARGUMENT', `does is one of ${STATE_ORDERS.join(', ')}, and a restore has a payload`, { op: 'display' });
+  return does === 'restore' ? { op: 'state', does, state: payload } : { op: 'state', does };
+}
+
+/** The saved vGPU in an answer; empty where none was asked for. @throws MptError INVALID_ARGUMENT for another answer; the error that the server told */
+export function decodeStateAnswer({ header, payload }: Frame): Uint8Array {
+  if (isRecord(header) && header['type'] === 'state') return payload;
+  if (isRecord(header) && header['type'] === 'error' && isRecord(header['error'])) throw MptError.fromJSON(header['error']);
+  throw new MptError('INVALID_ARGUMENT', 'the server answered something that is no state', { op: 'state' });
 }
 
 function decodeMonitor({ connected, edid }: Record<string, unknown>): MonitorOrder {

@@ -3,13 +3,16 @@ import type { Socket } from 'node:net';
 import { MptError } from '../../core/errors.js';
 import type { Picture } from '../../core/vfio/device.js';
 import { connectSocket } from '../connect.js';
+import { ioError } from '../files.js';
 import {
   type DisplayRequest,
   type DisplayUpdate,
+  decodeStateAnswer,
   decodeUpdate,
   encodeFrame,
   FrameReader,
   type MonitorOrder,
+  type StateOrderRequest,
   UPDATE_LIMITS,
 } from './protocol.js';
 
@@ -18,6 +21,33 @@ const ANSWER_LIMIT_MS = 10_000;
 /** A server's display socket. @throws MptError IO */
 export const connectTo = (path: string): Promise<Socket> =>
   connectSocket(path, { op: 'display', hint: 'the path is that of mpt serve --socket; is it running?' });
+
+/**
+ * Orders something of the server's vGPU.
+ * @returns the saved vGPU, empty where none was asked for. @throws MptError IO, TIMEOUT, what the server told
+ */
+export async function orderState(
+  path: string,
+  { does, state }: Omit<StateOrderRequest, 'op'>,
+  limitMs = ANSWER_LIMIT_MS,
+): Promise<Uint8Array> {
+  const socket = await connectTo(path);
+  const timer = setTimeout(
+    () => socket.destroy(new MptError('TIMEOUT', `the server at ${path} did not answer within ${limitMs} ms`, { op: 'state' })),
+    limitMs,
+  );
+  socket.write(encodeFrame({ op: 'state', does }, ...(state === undefined ? [] : [state])));
+  const reader = new FrameReader(UPDATE_LIMITS);
+  try {
+    for await (const piece of socket) for (const frame of reader.push(piece as Buffer)) return decodeStateAnswer(frame);
+    throw new MptError('IO', 'the server hung up without an answer', { op: 'state' });
+  } catch (error) {
+    throw MptError.is(error) ? error : ioError(error, 'state', 'the connection to the server broke off');
+  } finally {
+    clearTimeout(timer);
+    socket.destroy();
+  }
+}
 
 /**
  * Sends a request and gives its answers until the connection ends.

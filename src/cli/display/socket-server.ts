@@ -15,6 +15,7 @@ import {
   FrameReader,
   type MonitorOrder,
   REQUEST_LIMITS,
+  type StateOrderRequest,
 } from './protocol.js';
 import { applyUpdate, updateBetween } from './rows.js';
 
@@ -27,6 +28,8 @@ export interface PictureSource {
   picture(): Promise<Picture | undefined>;
   /** Plugs the monitor in or out, or another one in. @throws MptError what the device says. Absent: refused */
   changeMonitor?(change: MonitorChange): Promise<void>;
+  /** Saves, puts away, brings back or exchanges the device's state. @returns the state where one is asked for. Absent: refused */
+  obey?(order: StateOrderRequest): Promise<Uint8Array | undefined>;
 }
 
 /** Connections at once, and requests of one that wait. */
@@ -60,6 +63,11 @@ class SharedPictures {
       this.#coming = undefined;
     });
     return this.#coming;
+  }
+
+  async obey(order: StateOrderRequest): Promise<Uint8Array> {
+    if (this.#source.obey === undefined) throw new MptError('UNSUPPORTED', 'this server has nothing that could be saved', { op: 'state' });
+    return (await this.#source.obey(order)) ?? new Uint8Array();
   }
 
   async changeMonitor({ connected, edid }: MonitorOrder): Promise<void> {
@@ -109,6 +117,7 @@ class Connection {
     try {
       for (let request = this.#waiting.shift(); request !== undefined && this.#open; request = this.#waiting.shift())
         if (request.op === 'watch') await this.#watch(request.intervalMs);
+        else if (request.op === 'state') await this.#send(encodeFrame({ type: 'state' }, await this.#pictures.obey(request)));
         else {
           if (request.op === 'monitor') await this.#pictures.changeMonitor(request);
           await this.#send(encodeUpdate(updateBetween(null, await this.#pictures.picture()) ?? { type: 'off' }));

@@ -47,6 +47,8 @@ export class Ggtt implements GpuMemory, Saved {
   #cachedPages = 0;
   /** Not saved: counts `#addresses`. */
   #mapped = 0;
+  /** Frames that were no guest memory may be by now. Not saved: of the host. */
+  #stale = false;
 
   constructor(parts: {
     readonly aperture: GpuRange;
@@ -135,7 +137,7 @@ export class Ggtt implements GpuMemory, Saved {
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean {
     for (let done = 0; done < length; ) {
       const index = this.#indexOf(address + done);
-      const mapping = index < 0 ? SCRATCH : (this.#addresses[index] as number);
+      const mapping = index < 0 ? SCRATCH : this.#address(index);
       if (mapping === SCRATCH) return false;
       const at = (address + done) % PAGE_SIZE;
       const piece = Math.min(length - done, PAGE_SIZE - at);
@@ -167,13 +169,32 @@ export class Ggtt implements GpuMemory, Saved {
     this.#exchangeHalves(state);
     if (!state.restoring) return;
     for (let index = 0; index < this.#halves.length; index++) {
-      const low = this.#guest[index * 2] as number;
-      const high = this.#guest[index * 2 + 1] as number;
-      const half = this.#halves[index];
-      if (half === COMPLETE) {
-        if ((low & PRESENT) !== 0) this.#map(index, frameOf(low, high));
-      } else if ((half === LOW_WRITTEN ? high : low) !== 0) state.refuse(`entry ${index} has the half that it waits for`);
+      const other = this.#guest[index * 2 + (this.#halves[index] === LOW_WRITTEN ? 1 : 0)];
+      if (this.#halves[index] !== COMPLETE && other !== 0) state.refuse(`entry ${index} has the half that it waits for`);
     }
+    this.#mapAll();
+  }
+
+  /** Guest memory came where there was none: entries that lead there are mapped when one is next used. */
+  memoryCame(): void {
+    this.#stale = true;
+  }
+
+  /** Maps what is present and not mapped. It is no mistake of the guest when the frame is not there: a VFIO client's memory comes later. */
+  #mapAll(): void {
+    this.#stale = false;
+    for (let index = 0; index < this.#halves.length; index++) {
+      const low = this.#guest[index * 2] as number;
+      if (this.#halves[index] !== COMPLETE || (low & PRESENT) === 0 || this.#addresses[index] !== SCRATCH) continue;
+      const gfn = frameOf(low, this.#guest[index * 2 + 1] as number);
+      if (this.#frames?.isValidGfn(gfn) !== false) this.#map(index, gfn);
+    }
+  }
+
+  /** DMA address behind an own entry, or SCRATCH. */
+  #address(index: number): number {
+    if (this.#stale && this.#addresses[index] === SCRATCH) this.#mapAll();
+    return this.#addresses[index] as number;
   }
 
   #exchangeHalves(state: StateStream): void {
@@ -278,7 +299,7 @@ export class Ggtt implements GpuMemory, Saved {
   }
 
   #view(index: number): GpuPage | undefined {
-    const address = this.#addresses[index] as number;
+    const address = this.#address(index);
     if (address === SCRATCH) return undefined;
     try {
       const page = viewPage(this.#dma, address as DmaAddress);

@@ -8,6 +8,7 @@ import type { GpuSize } from './device-info.js';
 import type { ExplicitResources } from './explicit-resources.js';
 import type { VgpuResources } from './resources.js';
 import type { FailsafeReason } from './roles.js';
+import type { VgpuType } from './types.js';
 import type { Vgpu } from './vgpu.js';
 
 export interface GvtOptions extends Partial<GpuSize> {
@@ -36,6 +37,15 @@ export interface VgpuSpec {
   readonly bdf?: Bdf;
   /** False: the display engine is fused off, and the guest's driver only renders. Default: a monitor of the type's resolution. */
   readonly display?: boolean;
+}
+
+/** What a vGPU is made of. */
+export interface Creation {
+  readonly type: VgpuType;
+  readonly resources: VgpuResources;
+  readonly vmId: VmId;
+  readonly bdf: Bdf;
+  readonly display: boolean;
 }
 
 /** Where a saved vGPU is restored: everything else is in what was saved. */

@@ -3,7 +3,7 @@
  * (facts: gvt.md 3, 4.2-4.4, 4.13).
  */
 import { EventEmitter } from 'eventemitter3';
-import { Bdf, type Gfn, type Gpa, type VgpuId, type VmId } from '../addresses.js';
+import { Bdf, type Gfn, type Gpa, type VgpuId } from '../addresses.js';
 import { MptError } from '../errors.js';
 import { type GvtOps, Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
@@ -13,8 +13,8 @@ import type { Display } from './display/display.js';
 import { checkedEdid } from './display/edid.js';
 import { OpRegionPages } from './display/opregion-pages.js';
 import { type ExplicitResources, typeOfShare, vgpuType } from './explicit-resources.js';
-import type { GvtEvents, GvtHost, GvtOptions, RestoreSpec, VgpuSpec } from './gvt-options.js';
-import { ResourcePool, type VgpuResources } from './resources.js';
+import type { Creation, GvtEvents, GvtHost, GvtOptions, RestoreSpec, VgpuSpec } from './gvt-options.js';
+import { ResourcePool } from './resources.js';
 import { Schedule } from './scheduler/schedule.js';
 import { Slices } from './scheduler/slices.js';
 import { parseDocument } from './state/document.js';
@@ -24,15 +24,6 @@ import { GvtVfioView } from './vfio-view.js';
 import { Vgpu } from './vgpu.js';
 
 export type * from './gvt-options.js';
-
-/** What a vGPU is made of. */
-interface Creation {
-  readonly type: VgpuType;
-  readonly resources: VgpuResources;
-  readonly vmId: VmId;
-  readonly bdf: Bdf;
-  readonly display: boolean;
-}
 
 const monotonic = (): number => performance.now() * 1e6;
 
@@ -345,6 +336,10 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
 
   memoryUnmapped(id: VgpuId): void {
     this.#guarded(() => this.#byId[id]?.dropViews());
+  }
+
+  memoryMapped(id: VgpuId): void {
+    this.#byId[id]?.ggtt.memoryCame();
   }
 
   /** For what runs inside a guest's access but is not its business: a listener that throws must not spoil the access. */

@@ -3,6 +3,8 @@ import type { VgpuStatistics } from '../roles.js';
 import type { Saved, StateStream } from './stream.js';
 
 const NAME_MAX = 64;
+/** There are fewer; more may come. */
+const COUNTERS_MAX = 64;
 
 export class SavedCounters implements Saved {
   readonly #statistics: VgpuStatistics;
@@ -15,10 +17,12 @@ export class SavedCounters implements Saved {
     const counters = this.#statistics as unknown as Record<string, number>;
     const names = Object.keys(counters);
     if (state.restoring) for (const name of names) counters[name] = 0;
-    state.list('counters', names.length, names.length, (i) => {
+    state.list('counters', names.length, COUNTERS_MAX, (i) => {
       const name = state.text('name', names[i] ?? '', NAME_MAX);
       if (!names.includes(name)) state.refuse(`no counter is named '${name}'`);
-      counters[name] = state.integer('count', counters[name] ?? 0);
+      // Times are fractions of a nanosecond, too.
+      const count = state.integer('count', Math.floor(counters[name] ?? 0));
+      if (state.restoring) counters[name] = count;
     });
   }
 }
