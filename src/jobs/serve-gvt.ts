@@ -14,6 +14,10 @@ const SLICE_COMMANDS = 4096;
 const BUSY_WAIT_MS = 1;
 /** A slice between accesses of a guest that leaves no pause: it waits for each while the engine runs. */
 const SHORT_SLICE_COMMANDS = 1024;
+/** Each interrupt costs a guest behind a socket several round trips: measured (bench/README.md, vfio-user), with an emulated CPU. */
+const SWITCH_PACE_MS = 1;
+/** The clock and the kernel's timer do not end a wait at the same moment. */
+const SHORTEST_WAIT_MS = 0.02;
 /** The same while it has not, unless the end of a frame comes before. */
 const QUIET_WAIT_MS = 15;
 
@@ -30,13 +34,18 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedA
     const machine = backend.serve(place, { ...hooks, onConnect });
     const onGuestError = (_vgpu: number, what: string): void => hooks.onComplaint(`the guest: ${what}`);
     const gpu = seat === undefined ? {} : { ...seat.gpu, schedule: seat.schedule };
-    const recorded = openGvt(backend, { ...gpu, memories: deviceMemories, onGuestError }, recordOf(input, hooks));
+    const recorded = openGvt(
+      backend,
+      { ...gpu, memories: deviceMemories, switchPaceMs: SWITCH_PACE_MS, onGuestError },
+      recordOf(input, hooks),
+    );
     const gvt = recorded.device;
     const spec = { vmId: machine.vmId, ...(seat === undefined ? {} : { share: seat.share }) };
     const vgpu = state === undefined ? gvt.createVgpu({ type, resources, display, ...spec }) : gvt.restoreVgpu(spec, state);
     const shown = new ServedVgpu(gvt, machine, vgpu, spec);
     let lastSlice = performance.now();
-    const quietMs = (): number => Math.min(QUIET_WAIT_MS, Math.max(BUSY_WAIT_MS, Math.ceil(gvt.untilTickMs)));
+    const quietMs = (): number =>
+      Math.min(QUIET_WAIT_MS, Math.max(BUSY_WAIT_MS, Math.ceil(gvt.untilTickMs)), Math.max(SHORTEST_WAIT_MS, gvt.untilSwitchMs));
     const waitMs = (): number => (gvt.canGoOn ? 0 : gvt.hasWork ? BUSY_WAIT_MS : quietMs());
     return {
       get device() {

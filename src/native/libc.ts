@@ -21,6 +21,7 @@ const cPoll = libc.func('poll', 'int', ['void *', 'ulong', 'int']);
 const cReadAt = libc.func('read', 'int64_t', ['int', 'uintptr_t', 'size_t']);
 const cWriteAt = libc.func('write', 'int64_t', ['int', 'uintptr_t', 'size_t']);
 const cPollAt = libc.func('poll', 'int', ['uintptr_t', 'ulong', 'int']);
+const cPpoll = libc.func('ppoll', 'int', ['void *', 'ulong', 'void *', 'void *']);
 const cSignalfd = libc.func('signalfd', 'int', ['int', 'void *', 'int']);
 const cFlock = libc.func('flock', 'int', ['int', 'int']);
 const cFtruncate = libc.func('ftruncate', 'int', ['int', 'int64_t']);
@@ -41,12 +42,15 @@ const CLOCK_MONOTONIC = 1;
 const SIGEV_THREAD_ID = 4;
 const NS = 1_000_000_000;
 
+const bytesOf = (view: DataView): Uint8Array => new Uint8Array(view.buffer);
+
 /** Scratch for timer calls: one thread, synchronous calls, so one buffer each is enough. */
 const sigevent = new DataView(new ArrayBuffer(64));
 const timerId = new DataView(new ArrayBuffer(8));
 const itimerspec = new DataView(new ArrayBuffer(32));
+const timespec = new DataView(new ArrayBuffer(16));
+const timespecBytes = bytesOf(timespec);
 const zeroTime = new Uint8Array(16);
-const bytesOf = (view: DataView): Uint8Array => new Uint8Array(view.buffer);
 const sigeventBytes = bytesOf(sigevent);
 const timerIdBytes = bytesOf(timerId);
 const itimerspecBytes = bytesOf(itimerspec);
@@ -83,6 +87,12 @@ export const libcSyscalls: Syscalls = {
   pollAt: (fds, count, timeoutMs) => {
     const result: number = cPollAt(fds, count, timeoutMs);
     return result < 0 ? -koffi.errno() : result;
+  },
+  ppoll: (fds, count, timeoutNs) => {
+    // struct timespec: tv_sec, tv_nsec of 8 bytes.
+    timespec.setUint32(0, timeoutNs / NS, true);
+    timespec.setUint32(8, timeoutNs % NS, true);
+    return failed(cPpoll(fds, count, timespecBytes, null));
   },
   signalfd: (set, flags) => failed(cSignalfd(-1, set, flags)),
   flock: (fd, operation) => failed(cFlock(fd, operation)),

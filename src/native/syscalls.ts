@@ -25,6 +25,8 @@ export interface Syscalls {
   readAt(fd: number, address: number, length: number): number;
   writeAt(fd: number, address: number, length: number): number;
   pollAt(fds: number, count: number, timeoutMs: number): number;
+  /** Waits with the precision of the kernel's timers, where `poll` counts milliseconds. */
+  ppoll(fds: Uint8Array, count: number, timeoutNs: number): number;
   /** Descriptor that is readable while a signal of `set` (128 bytes) is pending for the thread that polls it. */
   signalfd(set: Uint8Array, flags: number): number;
   flock(fd: number, operation: number): number;

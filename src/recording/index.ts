@@ -48,7 +48,8 @@ export function openGvt(backend: MptBackend, options: GvtOptions, record?: Recor
   const writer = new EventWriter(record.path, { kind: 'gvt', created: created(), backend: { name, version }, capabilities, gpu });
   const tape = new RecordingTape({ writer, now, onFailure: record.onFailure });
   // Whether mistakes are told decides how often the clock is read.
-  const told = { onGuestError: () => undefined, ...options };
+  // So does the pace at which the guest is told of context switches: a recorded one is told at once.
+  const told = { onGuestError: () => undefined, ...options, switchPaceMs: 0 };
   try {
     return { device: new RecordedGvt(tape, new TapedHost(tape, { name, capabilities }, backend), told), close: () => tape.close() };
   } catch (error) {

@@ -30,6 +30,8 @@ export interface Transport {
 
 /** How long one blocking receive lasts: a stop is noticed within this time. */
 const RECEIVE_SLICE_MS = 100;
+/** Waits below this are kept to the microsecond: a receive timeout is counted in ticks of the kernel, of up to 10 ms. */
+const PRECISE_BELOW_MS = 10;
 /** A client that does not read its replies for this long is given up: sooner than a thread that is to stop is ended by force. */
 const SEND_DEADLINE_MS = 1500;
 
@@ -41,6 +43,8 @@ export class SocketTransport implements Transport {
   readonly #calls: SocketCalls;
   readonly #in: MessageBuffer;
   readonly #out: MessageBuffer;
+  /** struct pollfd of the socket. */
+  readonly #pollIn = new Uint8Array(8);
   #timeoutMs = -1;
   #open = true;
 
@@ -51,6 +55,9 @@ export class SocketTransport implements Transport {
     this.fd = fd;
     this.#in = buffers.input;
     this.#out = buffers.output;
+    const pollfd = new DataView(this.#pollIn.buffer);
+    pollfd.setInt32(0, fd, true);
+    pollfd.setInt16(4, POLL.IN, true);
   }
 
   get input(): Uint8Array {
@@ -108,6 +115,10 @@ export class SocketTransport implements Transport {
   #prepareWait(timeoutMs: number): number {
     if (timeoutMs <= 0) return MSG.DONTWAIT;
     const ms = Math.min(timeoutMs, RECEIVE_SLICE_MS);
+    if (ms < PRECISE_BELOW_MS && this.wakeFds.length === 0) {
+      this.#ppoll(ms);
+      return MSG.DONTWAIT;
+    }
     if (this.wakeFds.length > 0) {
       this.#poll(POLL.IN, ms);
       return MSG.DONTWAIT;
@@ -118,6 +129,11 @@ export class SocketTransport implements Transport {
       this.#timeoutMs = ms;
     }
     return 0;
+  }
+
+  /** The same for the socket alone, precisely. */
+  #ppoll(ms: number): void {
+    this.#sys.ppoll(this.#pollIn, 1, Math.ceil(ms * 1e6));
   }
 
   /** struct pollfd: int fd, short events, short revents. */

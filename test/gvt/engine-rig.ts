@@ -11,6 +11,7 @@ import {
 } from '../../src/core/gvt/roles.js';
 import { Schedule } from '../../src/core/gvt/scheduler/schedule.js';
 import { Submission, type SubmissionParts } from '../../src/core/gvt/submission/submission.js';
+import type { SwitchPacing } from '../../src/core/gvt/submission/switch-events.js';
 import { Status } from '../../src/core/gvt-ops.js';
 
 export const PAGE = 4096;
@@ -127,7 +128,7 @@ export interface Rig {
 export const descriptor = (lrca: number, id: number): [number, number] => [lrca | (1 << 8) | (1 << 3) | 1, id];
 
 /** All engines enabled, each with a status page, nothing masked, contexts and data pages mapped as tests ask. */
-export function rig(): Rig {
+export function rig(pacing?: SwitchPacing): Rig {
   const memory = new PlainMemory();
   const trace: string[] = [];
   const log: string[] = [];
@@ -172,6 +173,7 @@ export function rig(): Rig {
     turns: new Schedule(() => 0).join(1, 1, statistics),
     statistics,
     log: { guestError: (what) => void log.push(what) },
+    pacing,
   };
   const submission = new Submission(parts);
   const seen = [0, 0, 0, 0];

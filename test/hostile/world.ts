@@ -55,7 +55,7 @@ export class World {
 
   constructor(level: Level) {
     this.backend = new SimBackend({ pageTrack: level });
-    this.gvt = new Gvt(this.backend, { now: () => this.#time.ns, memories: deviceMemories, onGuestError: () => {} });
+    this.gvt = new Gvt(this.backend, { now: () => this.#time.ns, memories: deviceMemories, onGuestError: () => {}, switchPaceMs: 1 });
     this.vm = this.backend.createMachine({ ram: [RAM, ...CANARIES] }) as SimMachine;
     for (const { gpa, size } of CANARIES) this.vm.memory.view(gpa, size).fill(CANARY);
     this.vgpu = this.gvt.createVgpu({ type: TYPE, vmId: this.vm.vmId, bdf: Bdf(0x10) });

@@ -119,6 +119,10 @@ export class FaultySyscalls implements Syscalls {
     return this.#run('poll', () => this.#sys.poll(fds, count, timeoutMs));
   }
 
+  ppoll(fds: Uint8Array, count: number, timeoutNs: number): number {
+    return this.#run('ppoll', () => this.#sys.ppoll(fds, count, timeoutNs));
+  }
+
   readAt(fd: number, address: number, length: number): number {
     return this.#run('readAt', () => this.#sys.readAt(fd, address, length));
   }

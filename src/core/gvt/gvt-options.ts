@@ -16,6 +16,11 @@ export interface GvtOptions extends Partial<GpuSize> {
   readonly now?: () => number;
   /** Of `sharedSchedule()`, when other threads serve vGPUs of the same GPU. Default: all its vGPUs are this device model's. */
   readonly schedule?: SharedArrayBuffer;
+  /**
+   * Milliseconds between two context switches of an engine that its guest is told of, at most, while the guest queues batches faster than it
+   * is told. Default 0: each is told at once, which is right where an interrupt costs the guest microseconds.
+   */
+  readonly switchPaceMs?: number;
   /** Memory for exported planes. Absent: planes cannot be exported. */
   readonly memories?: DeviceMemories;
   /** Told of guest mistakes, at a limited rate. */

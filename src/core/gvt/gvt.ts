@@ -107,7 +107,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     try {
       handle = this.backend.attachVgpu({ id, vmId, bdf });
       if (display) opregion = OpRegionPages.offer(this.backend, handle);
-      const { now = monotonic, onGuestError } = this.#options;
+      const { now = monotonic, onGuestError, switchPaceMs = 0 } = this.#options;
       vgpu = new Vgpu({
         type,
         resources,
@@ -119,6 +119,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         opregion,
         now,
         schedule: this.#schedule,
+        switchPace: switchPaceMs * 1e6,
         ...(onGuestError === undefined ? {} : { tell: (what: string) => this.#guarded(() => onGuestError(id, what)) }),
         onFailsafe: (failed, reason) => this.#guarded(() => this.emit('failsafe', failed, reason)),
         onDisplayReady: (ready, on) => this.#guarded(() => this.emit('display-ready', ready, on)),
@@ -247,6 +248,13 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   get untilTickMs(): number {
     let until = Number.POSITIVE_INFINITY;
     for (const vgpu of this.#vgpus) until = Math.min(until, vgpu.untilTick);
+    return until / 1e6;
+  }
+
+  /** Milliseconds, a fraction mostly, until `runSlice` tells a guest of a context switch (`switchPaceMs`); infinite while none waits. */
+  get untilSwitchMs(): number {
+    let until = Number.POSITIVE_INFINITY;
+    for (const vgpu of this.#vgpus) until = Math.min(until, vgpu.untilSwitch);
     return until / 1e6;
   }
 

@@ -1,8 +1,9 @@
 /** Registers that each engine has, from its base (facts: gvt.md 4.8, 4.12; i915.md). */
 import { Status } from '../gvt-ops.js';
+import { ENGINE_REGISTER, userInterruptMasked } from './engine/engine-registers.js';
 import type { RegisterContext } from './register-context.js';
 import type { AfterHandler, ReadHandler, RegisterDefinition, WriteHandler } from './registers.js';
-import type { EngineId } from './roles.js';
+import { ENGINES, type Engine, type EngineId } from './roles.js';
 
 const ELSP = 0x230;
 const EXECLIST_STATUS_HIGH = 0x238;
@@ -56,6 +57,12 @@ const ringMode: AfterHandler = (context, _offset, raw, unit, old) => {
   return Status.OK;
 };
 
+/** Whoever wants the user interrupt waits for a batch. */
+const ringImr: AfterHandler = ({ registers, submission }, _offset, _raw, unit) => {
+  if (!userInterruptMasked(ENGINES[unit] as Engine, registers)) submission.wanted(engine(unit));
+  return Status.OK;
+};
+
 const elsp: WriteHandler = (context, _offset, value, unit) => {
   if (context.active) return context.submission.writeElsp(engine(unit), value);
   context.log.guestError('ELSP: the vGPU is not active');
@@ -84,7 +91,7 @@ export const ENGINE_REGISTERS: readonly RegisterDefinition[] = [
   { name: 'RING_ESR', offset: 0xb8, perEngine: true, writable: 0 },
   { name: 'RING_HWSTAM', offset: 0x98, perEngine: true, reset: 0xffff_ffff },
   { name: 'RING_MI_MODE', offset: 0x9c, perEngine: true, reset: MODE_IDLE, masked: true, command: 'privileged', after: miMode },
-  { name: 'RING_IMR', offset: 0xa8, perEngine: true, reset: 0xffff_ffff },
+  { name: 'RING_IMR', offset: ENGINE_REGISTER.IMR, perEngine: true, reset: 0xffff_ffff, narrow: 3, after: ringImr },
   { name: 'RING_INSTPM', offset: 0xc0, perEngine: true, masked: true, command: 'privileged' },
   { name: 'RING_RESET_CTL', offset: 0xd0, perEngine: true, masked: true, after: resetControl },
   { name: 'RING_ELSP', offset: ELSP, perEngine: true, read: zero, write: elsp },

@@ -61,6 +61,8 @@ export interface VgpuParts {
   readonly now: () => number;
   /** Of the GPU's engines. */
   readonly schedule: Schedule;
+  /** Nanoseconds between two context switches that the guest is told of, at most; 0: each at once. */
+  readonly switchPace: number;
   /** Guest mistakes that pass the rate limit. */
   readonly tell?: (what: string) => void;
   readonly onFailsafe: (vgpu: Vgpu, reason: FailsafeReason) => void;
@@ -153,6 +155,7 @@ export class Vgpu implements RegisterContext, Saved {
       turns: this.#turns,
       statistics,
       log,
+      pacing: parts.switchPace > 0 ? { now: () => this.now(), longest: parts.switchPace } : undefined,
     });
     this.mmio = new Mmio({
       bars: this.config.bars,
@@ -212,12 +215,19 @@ export class Vgpu implements RegisterContext, Saved {
     return this.hasWork ? this.submission.runSlice(budget) : 0;
   }
 
-  /** Ends the display's frames that are due. */
+  /** Ends the display's frames that are due, and tells of context switches that waited. */
   tick(): void {
-    if (this.#active && this.#failsafe === undefined) this.display.tick();
+    if (!this.#active || this.#failsafe !== undefined) return;
+    this.display.tick();
+    this.submission.tick();
   }
 
-  /** Nanoseconds until `tick` has something to do. */
+  /** Nanoseconds until `tick` tells of a context switch. */
+  get untilSwitch(): number {
+    return this.#active && this.#failsafe === undefined ? this.submission.untilTick : Number.POSITIVE_INFINITY;
+  }
+
+  /** Nanoseconds until `tick` ends a frame. */
   get untilTick(): number {
     return this.#active && this.#failsafe === undefined ? this.display.untilTick : Number.POSITIVE_INFINITY;
   }

@@ -1,5 +1,5 @@
 /** Registers of an engine that the command streamer and the submission go by; offsets from the engine's base (i915_reg.h). */
-import type { PpgttRoot, RegisterStore } from '../roles.js';
+import type { Engine, EngineId, PpgttRoot, RegisterStore } from '../roles.js';
 
 export const ENGINE_REGISTER = {
   TAIL: 0x30,
@@ -12,6 +12,8 @@ export const ENGINE_REGISTER = {
   INSTDONE: 0x6c,
   ACTHD: 0x74,
   HWS_PGA: 0x80,
+  /** Bits of interrupts that are not raised. */
+  IMR: 0xa8,
   /** Error bits, and which of them raise no interrupt. */
   EIR: 0xb0,
   EMR: 0xb4,
@@ -28,6 +30,13 @@ export const ERROR_INSTRUCTION = 1;
 /** INSTDONE: everything is done, and all but the command streamer is. */
 export const ALL_DONE = 0xffff_ffff;
 export const RING_NOT_DONE = 0xffff_fffe;
+
+/** Bit of an engine's user interrupt in its IMR: the second engine of a GT group has the upper half. */
+const USER_INTERRUPT_BIT: Readonly<Record<EngineId, number>> = { 0: 0, 1: 16, 2: 0, 3: 0 };
+
+/** The guest does not want the engine's user interrupt: nobody sleeps until a batch is done. */
+export const userInterruptMasked = ({ id, base }: Engine, registers: RegisterStore): boolean =>
+  (registers.get(base + ENGINE_REGISTER.IMR) & (1 << USER_INTERRUPT_BIT[id])) !== 0;
 
 const directories = [0, 0, 0, 0];
 const root = { wide: true, directories };

@@ -1,18 +1,14 @@
 /** The MI commands that write memory and registers or raise interrupts (facts: gvt.md 4.16, 8.6; i915.md). */
 import { PAGE_SIZE } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
-import type { EngineId, GvtEvent } from '../roles.js';
+import type { GvtEvent } from '../roles.js';
 import { badLength, type Execute, type Flow, fault, gpuAddress, USE_GGTT, unmapped, withDword } from './command.js';
-import { ENGINE_REGISTER, PDP_REGISTERS } from './engine-registers.js';
+import { ENGINE_REGISTER, PDP_REGISTERS, userInterruptMasked } from './engine-registers.js';
 import { inStatusPage, postSync } from './post-sync.js';
 import type { CommandStreamer } from './streamer.js';
 
 /** Commands name registers by bits 22:2 of their offset. */
 const REGISTER_MASK = 0x7f_fffc;
-/** RING_IMR. */
-const IMR = 0xa8;
-/** Bit of an engine's user interrupt in its RING_IMR: the second engine of a GT group has the upper half. */
-const USER_INTERRUPT_BIT: Readonly<Record<EngineId, number>> = { 0: 0, 1: 16, 2: 0, 3: 0 };
 const USER_EVENTS: readonly GvtEvent[] = ['rcs.user', 'bcs.user', 'vcs.user', 'vecs.user'];
 /** What FLUSH_DW's notify raises; the render engine has none, its flush is PIPE_CONTROL. */
 const FLUSH_EVENTS: readonly (GvtEvent | undefined)[] = [undefined, 'bcs.flush', 'vcs.flush', 'vecs.flush'];
@@ -21,8 +17,7 @@ const QWORD = 1 << 21;
 
 export const userInterrupt: Execute = (streamer) => {
   const { engine, parts } = streamer;
-  if ((parts.registers.get(engine.base + IMR) & (1 << USER_INTERRUPT_BIT[engine.id])) === 0)
-    streamer.raise(USER_EVENTS[engine.id] as GvtEvent);
+  if (!userInterruptMasked(engine, parts.registers)) streamer.raise(USER_EVENTS[engine.id] as GvtEvent);
   return undefined;
 };
 

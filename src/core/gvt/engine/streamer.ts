@@ -49,6 +49,8 @@ export class CommandStreamer implements Saved {
   fault: Fault = { why: '', address: undefined, ggtt: true };
   /** Budget that the last run used. Not saved: of that run. */
   spent = 0;
+  /** Batches that rings began, counted until somebody sets it back. Not saved: for the pace at which the guest is told. */
+  batches = 0;
   /** Clipping rectangle of the blitter. */
   clip: Rectangle = { x1: 0, y1: 0, x2: 0, y2: 0 };
   /** BCS_SWCTRL as the last blit found it. */
@@ -333,6 +335,7 @@ export class CommandStreamer implements Saved {
     if (!secondLevel && this.#depth === 2) return this.#stop(`${name}: ${name} is not for second-level batches`);
     if (this.#depth === 0 && this.#base !== Base.RING) return this.#stop(`${name}: a context’s own batch starts no other`);
     const space = perProcess || !this.privileged ? PROCESS_SPACE : GGTT_SPACE;
+    if (this.#depth === 0) this.batches++;
     this.#depth = secondLevel ? 2 : 1;
     this.#batches[this.#depth - 1] = address;
     this.#spaces[this.#depth - 1] = space;

@@ -17,6 +17,8 @@ export function saveState(vgpu: Vgpu): Uint8Array {
   const { id, bdf, type, gpu, resources, display } = vgpu;
   if (vgpu.interrupts.held)
     throw new MptError('BUSY', `vGPU ${id} is in the middle of an access`, { op: 'save_vgpu', hint: 'save it between two' });
+  // What waits to be told is not part of the state.
+  vgpu.submission.settle();
   const sections = new Map<string, Uint8Array>();
   for (const [name, part] of vgpu.sections) {
     const writer = new StateWriter(name);

@@ -4,10 +4,10 @@
  */
 import { PAGE_SIZE } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
-import { ALL_DONE, ENGINE_REGISTER, PDP_REGISTERS, RING_NOT_DONE } from '../engine/engine-registers.js';
+import { ALL_DONE, ENGINE_REGISTER, PDP_REGISTERS, RING_NOT_DONE, userInterruptMasked } from '../engine/engine-registers.js';
 import { Outcome } from '../engine/outcome.js';
 import { CommandStreamer } from '../engine/streamer.js';
-import type { Engine, GvtEvent } from '../roles.js';
+import type { Engine } from '../roles.js';
 import { optional, type Saved, type StateStream } from '../state/stream.js';
 import { type ContextState, finishContext, readContext } from './context-image.js';
 import { ContextStatusBuffer, CSB } from './csb.js';
@@ -15,6 +15,7 @@ import { type ContextDescriptor, isValid, parseDescriptor, sameContext } from '.
 import { currentContext, type ExecList, encodeStatus, exchangeList, lastElement } from './execlist.js';
 import { tellOfFault } from './fault-registers.js';
 import type { SubmissionParts } from './submission.js';
+import { SwitchEvents } from './switch-events.js';
 
 /** The render engine's contexts have batches of their own. */
 const RENDER = 0;
@@ -29,7 +30,7 @@ export class EngineQueue implements Saved {
   enabled = false;
   readonly #parts: SubmissionParts;
   readonly #streamer: CommandStreamer;
-  readonly #switchEvent: GvtEvent;
+  readonly #switches: SwitchEvents;
   /** Dwords of the submission being written. */
   readonly #port = new Uint32Array(PORT_DWORDS);
   #portCount = 0;
@@ -51,7 +52,13 @@ export class EngineQueue implements Saved {
     this.#parts = parts;
     this.csb = new ContextStatusBuffer(parts.memory);
     this.#streamer = new CommandStreamer(engine, parts);
-    this.#switchEvent = `${engine.name}.ctx-switch`;
+    this.#switches = new SwitchEvents({
+      csb: this.csb,
+      events: parts.events,
+      event: `${engine.name}.ctx-switch`,
+      statusPage: () => parts.registers.get(engine.base + ENGINE_REGISTER.HWS_PGA),
+      pacing: parts.pacing,
+    });
   }
 
   /** Something can be executed. */
@@ -88,8 +95,10 @@ export class EngineQueue implements Saved {
     let why: string | undefined;
     events.hold();
     try {
+      this.#switches.settle();
       why = this.#submit(low0, high0, low1, high1);
       if (why === undefined) this.#takeTurn(budget);
+      this.#endRun();
     } finally {
       events.release();
     }
@@ -107,10 +116,38 @@ export class EngineQueue implements Saved {
     const { events } = this.#parts;
     events.hold();
     try {
-      return this.#takeTurn(budget);
+      const used = this.#takeTurn(budget);
+      this.#endRun();
+      return used;
     } finally {
       events.release();
     }
+  }
+
+  /** Status entries that wait are told. */
+  settle(): void {
+    this.#switches.settle();
+  }
+
+  /** Somebody begins to wait for the engine. */
+  wanted(): void {
+    this.#switches.wanted();
+  }
+
+  /** Tells of those that are due. */
+  tick(): void {
+    this.#switches.tick();
+  }
+
+  /** Nanoseconds until `tick` tells of something. */
+  get untilTick(): number {
+    return this.#switches.untilDue;
+  }
+
+  #endRun(): void {
+    const { batches } = this.#streamer;
+    this.#streamer.batches = 0;
+    this.#switches.end(batches, this.#running === undefined && userInterruptMasked(this.engine, this.#parts.registers));
   }
 
   #takeTurn(budget: number): number {
@@ -168,6 +205,7 @@ export class EngineQueue implements Saved {
     this.#nextSlot = 0;
     this.#lastReason = 0;
     this.#lastContextId = 0;
+    this.#switches.drop();
     this.csb.reset();
   }
 
@@ -222,14 +260,14 @@ export class EngineQueue implements Saved {
     }
     // Lite restore: the context goes on with the tail that the guest has just moved.
     this.#running = list;
-    this.#switched(CSB.LITE_RESTORE | CSB.PREEMPTED, first.id);
+    this.#tell(CSB.LITE_RESTORE | CSB.PREEMPTED, first.id);
     if (this.#loaded) this.#refreshTail(first);
   }
 
   #start(list: ExecList): void {
     this.#running = list;
     this.#loaded = false;
-    this.#switched(CSB.IDLE_TO_ACTIVE, 0);
+    this.#tell(CSB.IDLE_TO_ACTIVE, 0);
   }
 
   /** Restores the running element's context from its image. */
@@ -282,7 +320,7 @@ export class EngineQueue implements Saved {
     if (running.current < lastElement(running)) {
       running.current++;
       // The same context twice is one context with a later tail: nothing is switched.
-      if (!sameContext(context, currentContext(running))) this.#switched(CSB.CONTEXT_COMPLETE | CSB.ELEMENT_SWITCH, context.id);
+      if (!sameContext(context, currentContext(running))) this.#tell(CSB.CONTEXT_COMPLETE | CSB.ELEMENT_SWITCH, context.id);
       return;
     }
     const pending = this.#pending;
@@ -290,28 +328,23 @@ export class EngineQueue implements Saved {
     if (pending !== undefined && sameContext(context, currentContext(pending))) {
       // The context only goes on: it is not switched out between the two lists.
       this.#running = pending;
-      this.#switched(CSB.LITE_RESTORE | CSB.PREEMPTED, context.id);
+      this.#tell(CSB.LITE_RESTORE | CSB.PREEMPTED, context.id);
       return;
     }
     this.#running = undefined;
     if (pending === undefined) {
-      this.#switched(CSB.CONTEXT_COMPLETE | CSB.ACTIVE_TO_IDLE, context.id);
+      this.#tell(CSB.CONTEXT_COMPLETE | CSB.ACTIVE_TO_IDLE, context.id);
       return;
     }
     // One interrupt tells of both entries.
-    this.#record(CSB.CONTEXT_COMPLETE | CSB.ACTIVE_TO_IDLE, context.id);
+    this.#tell(CSB.CONTEXT_COMPLETE | CSB.ACTIVE_TO_IDLE, context.id, true);
     this.#start(pending);
   }
 
-  #switched(status: number, contextId: number): void {
-    this.#record(status, contextId);
-    this.#parts.events.raise(this.#switchEvent);
-  }
-
-  #record(status: number, contextId: number): void {
+  #tell(status: number, contextId: number, more = false): void {
     this.#lastReason = status;
     this.#lastContextId = contextId;
-    this.csb.push(status, contextId, this.#parts.registers.get(this.engine.base + ENGINE_REGISTER.HWS_PGA));
+    this.#switches.add(status, contextId, more);
   }
 
   /** The engine cannot go on, as silicon would not: no status entry, the context stays where it is until the engine is reset. */

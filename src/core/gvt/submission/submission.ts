@@ -18,6 +18,7 @@ import {
 } from '../roles.js';
 import type { Saved, StateStream } from '../state/stream.js';
 import { EngineQueue } from './engine-queue.js';
+import type { SwitchPacing } from './switch-events.js';
 
 export interface SubmissionParts {
   readonly registers: RegisterStore;
@@ -29,6 +30,8 @@ export interface SubmissionParts {
   readonly turns: EngineTurns;
   readonly statistics: VgpuStatistics;
   readonly log: GuestErrorLog;
+  /** Absent: the guest is told of each context switch at once. */
+  readonly pacing?: SwitchPacing | undefined;
 }
 
 /**
@@ -56,15 +59,18 @@ export class Submission implements Saved {
 
   /** EXECLIST_STATUS: dword 0 at 0x234, dword 1 (context id) at 0x238. */
   readStatus(engine: EngineId, dword: 0 | 1): number {
+    this.settle(engine);
     return dword === 0 ? this.#queue(engine).status : this.#queue(engine).statusContextId;
   }
 
   /** Dword 0..11 of the context status buffer at 0x370. */
   readCsb(engine: EngineId, index: number): number {
+    this.settle(engine);
     return this.#queue(engine).csb.entry(index);
   }
 
   readCsbPointer(engine: EngineId): number {
+    this.settle(engine);
     return this.#queue(engine).csb.pointer;
   }
 
@@ -109,6 +115,28 @@ export class Submission implements Saved {
   /** Drops everything of the engines in the mask (bit = EngineId); no status entry tells of it. */
   reset(engineMask: number): void {
     for (const queue of this.#queues) if ((engineMask & (1 << queue.engine.id)) !== 0) queue.reset();
+  }
+
+  /** Somebody in the guest begins to wait for what the engine does. */
+  wanted(engine: EngineId): void {
+    this.#queue(engine).wanted();
+  }
+
+  /** Tells the guest of context switches that wait to be told: one engine's, or all. */
+  settle(engine?: EngineId): void {
+    for (const queue of this.#queues) if (engine === undefined || queue.engine.id === engine) queue.settle();
+  }
+
+  /** Tells of those that have waited long enough. */
+  tick(): void {
+    for (const queue of this.#queues) queue.tick();
+  }
+
+  /** Nanoseconds until `tick` has something to tell. */
+  get untilTick(): number {
+    let until = Number.POSITIVE_INFINITY;
+    for (const queue of this.#queues) until = Math.min(until, queue.untilTick);
+    return until;
   }
 
   exchange(state: StateStream): void {
