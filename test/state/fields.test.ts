@@ -26,6 +26,7 @@ const NOT_STATE: Readonly<Record<string, string>> = {
   OpRegionPages: 'has an exchange of its own, called by exchangeOpRegion',
   GuestErrors: 'the rate of a log',
   Interrupts: 'held only inside an access, and then nothing is saved; pending interrupts are registers',
+  SwitchEvents: 'what waits to be told is told before a save; the pace is found again',
   PageTrack: 'frames are tracked again as shadows are built',
   Shadow: 'built again as the engine walks',
   ShadowTable: 'of the shadow',
