@@ -3,7 +3,7 @@ import { Gpa, PAGE_SIZE } from '../../core/addresses.js';
 import type { MptHandle } from '../../core/mpt-handle.js';
 import { BAD_ADDRESSES, type CaseSpec, type ConformanceCase, group, SIZES } from '../case.js';
 import { equal, ok, pattern, sameBytes } from '../expect.js';
-import { HOLE, lastByte, NAMED_REGIONS, RAM_HIGH, RAM_ISLAND, RAM_NEXT, SCRATCH } from '../layout.js';
+import { HOLE, lastByte, NAMED_REGIONS, RAM_HIGH, RAM_ISLAND, RAM_LAYOUT, RAM_NEXT, SCRATCH } from '../layout.js';
 
 /** The two operations differ only in direction: every range rule is stated for both. */
 const DIRECTIONS = [
@@ -110,6 +110,16 @@ const limits = (direction: Direction): CaseSpec[] => [
 ];
 
 const read = group('read-gpa', { operations: ['read_gpa'] }, [
+  {
+    name: 'every-frame-again-and-again',
+    rule: 'Reading every frame of RAM, and across every border of two, keeps nothing: it can go on for ever.',
+    run(ctx) {
+      const bytes = new Uint8Array(16);
+      for (let round = 0; round < 2; round++)
+        for (const { gpa, size } of RAM_LAYOUT)
+          for (let at = gpa; at < gpa + size; at += PAGE_SIZE) ctx.handle.readGpa(Gpa(Math.max(at - round * 8, gpa)), bytes);
+    },
+  },
   ...NAMED_REGIONS.map(
     ([name, region]): CaseSpec => ({
       name: `ends-of-${name}`,

@@ -36,6 +36,18 @@ const insert = ([gpa, offset, length]: readonly [number, number, number], buffer
 
 const read = mutantsOf('read_gpa', [
   [
+    'never-released',
+    'Each read keeps a mapping of its frame, and the table of mappings is full at last.',
+    'read-gpa/every-frame-again-and-again',
+    onHandle('doReadGpa', (original) => {
+      let mappings = 0;
+      return (gpa, buffer, offset, length) => {
+        if (++mappings > 4096) throw new MptError('NO_MEMORY', 'the table of mappings is full', { address: gpa });
+        original(gpa, buffer, offset, length);
+      };
+    }),
+  ],
+  [
     'one-byte-short',
     'The last byte is not copied.',
     'read-gpa/buffer-part-only',
