@@ -28,6 +28,8 @@ const cFtruncate = libc.func('ftruncate', 'int', ['int', 'int64_t']);
 const cGettid = libc.func('gettid', 'int', []);
 const cTgkill = libc.func('tgkill', 'int', ['int', 'int', 'int']);
 const cSigmask = libc.func('pthread_sigmask', 'int', ['int', 'void *', 'void *']);
+const cSigaction = libc.func('sigaction', 'int', ['int', 'void *', 'void *']);
+const cDlsym = libc.func('dlsym', 'uintptr_t', ['uintptr_t', 'str']);
 const cSigtimedwait = libc.func('sigtimedwait', 'int', ['void *', 'void *', 'void *']);
 const cTimerCreate = libc.func('timer_create', 'int', ['int', 'void *', 'void *']);
 const cTimerSettime = libc.func('timer_settime', 'int', ['uintptr_t', 'int', 'void *', 'void *']);
@@ -102,6 +104,13 @@ export const libcSyscalls: Syscalls = {
   tgkill: (pid, tid, signal) => failed(cTgkill(pid, tid, signal)),
   // pthread_sigmask returns the error number itself.
   sigmask: (how, set, old) => -cSigmask(how, set, old),
+  interruptOn: (signal) => {
+    // struct sigaction: sa_handler, sa_mask of 128 bytes, sa_flags, sa_restorer. Without SA_RESTART. The handler is a function that
+    // takes a number and changes nothing: abs(3), which a signal may interrupt anything with.
+    const action = new DataView(new ArrayBuffer(152));
+    action.setBigUint64(0, BigInt(cDlsym(0, 'abs')), true);
+    return failed(cSigaction(signal, bytesOf(action), null));
+  },
   sigtake: (set) => failed(cSigtimedwait(set, null, zeroTime)),
   timerCreate: (signal, tid) => {
     // struct sigevent: sigev_value 8 bytes, sigev_signo, sigev_notify, _tid (signal.h, bits/types/sigevent_t.h).

@@ -37,6 +37,8 @@ export interface Syscalls {
   tgkill(pid: number, tid: number, signal: number): number;
   /** Changes the calling thread's signal mask. `set` is 128 bytes (sigset_t), `old` is filled when given. */
   sigmask(how: number, set: Uint8Array, old: Uint8Array): number;
+  /** From now on the signal does nothing in this process but end a system call that signals can end. */
+  interruptOn(signal: number): number;
   /** Takes one pending signal of `set` (128 bytes) without waiting. @returns its number, or -EAGAIN */
   sigtake(set: Uint8Array): number;
   /** Timer on CLOCK_MONOTONIC that signals the calling thread. @returns timer id */
@@ -59,9 +61,12 @@ export const EFD = { CLOEXEC: 0x8_0000, NONBLOCK: 0x800 } as const;
 export const SFD = { CLOEXEC: 0x8_0000, NONBLOCK: 0x800 } as const;
 export const POLL = { IN: 1, OUT: 4, ERR: 8, HUP: 16 } as const;
 export const SIG_BLOCK = 0;
+export const SIG_UNBLOCK = 1;
 export const SIG_SETMASK = 2;
 /** The signal that takes a vCPU out of KVM_RUN. Blocked in the device thread, so no handler ever runs. */
 export const SIGUSR2 = 12;
+/** The first signal that glibc leaves to programs (SIGRTMIN): its handler does nothing, it only ends a wait. */
+export const SIGRTMIN = 34;
 export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2 } as const;
 export const F = { GETFL: 3, SETFL: 4, DUPFD_CLOEXEC: 1030, ADD_SEALS: 1033, GET_SEALS: 1034 } as const;
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;

@@ -29,6 +29,8 @@ const IMAGE_GPA = Gpa(0x1000);
 const MAY_BE_IGNORED: Readonly<Record<string, string>> = {
   close: 'Linux has released the descriptor',
   munmap: 'nothing could be done about it',
+  timerDelete: 'nothing could be done about it',
+  'timerSet off': 'cannot fail on a timer that exists',
   'ioctl DESTROY_VM': 'closing the descriptor destroys the VM',
   'ioctl DESTROY_IOREQ_CLIENT': 'it goes with the VM',
 };

@@ -163,6 +163,10 @@ export class FaultySyscalls implements Syscalls {
     return this.#run('sigmask', () => this.#sys.sigmask(how, set, old), how === SIG_SETMASK);
   }
 
+  interruptOn(signal: number): number {
+    return this.#run('interruptOn', () => this.#sys.interruptOn(signal));
+  }
+
   sigtake(set: Uint8Array): number {
     return this.#run('sigtake', () => this.#sys.sigtake(set));
   }

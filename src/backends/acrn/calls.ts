@@ -179,6 +179,11 @@ export class AcrnCalls {
     return result;
   }
 
+  /** Blocks until there is a request for the client. A signal ends it with 0, or EINTR. */
+  attachClient(): number {
+    return this.#sys.ioctl(this.#fd, this.dialect.requests.ATTACH_IOREQ_CLIENT, this.#client);
+  }
+
   destroyClient(): number {
     return this.#call('DESTROY_IOREQ_CLIENT', this.#client);
   }

@@ -9,6 +9,7 @@ import type { IoRequest } from '../../core/io-request.js';
 import { checkBootImage, type Machine, type MachineSpec, type StopToken } from '../../core/machine.js';
 import type { RamAccess } from '../../core/ram-access.js';
 import { OwnedFd } from '../../native/fd.js';
+import { InterruptTimer } from '../../native/interrupt-timer.js';
 import { OwnedMapping } from '../../native/mapping.js';
 import type { PageFrames } from '../../native/page-frames.js';
 import { O, type Syscalls } from '../../native/syscalls.js';
@@ -80,6 +81,8 @@ export class AcrnMachine implements Machine {
       for (const { gpa, size, hva } of regions) this.segments.map(gpa, size, hva);
       checkAcrn(this.calls.createClient(), 'CREATE_IOREQ_CLIENT');
       this.#own({ close: () => void this.calls.destroyClient() });
+      const timer = this.#own(new InterruptTimer(sys));
+      const attach = (): number => this.calls.attachClient();
       this.irq = this.#own(new AcrnIrq(sys, this.calls));
       const flag = owner.stopFlag ?? new SharedArrayBuffer(4);
       // The flag alone is enough: no wait of ours is longer than a few milliseconds.
@@ -87,7 +90,7 @@ export class AcrnMachine implements Machine {
       this.requests = new AcrnRequests({
         calls: this.calls,
         page: this.page,
-        wait: new RequestWait(),
+        wait: new RequestWait((ms) => timer.limit(ms, attach)),
         stopFlag: new Int32Array(flag),
         route: (request, from) => owner.route(this.vmId, request, from),
         memoryAt: (address) => this.memoryAt(address),

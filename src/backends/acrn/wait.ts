@@ -1,29 +1,53 @@
 /**
- * Waiting for a request. The page is the truth: it is looked at for a short while, since an answered guest mostly asks again soon,
- * and then in pauses. `ATTACH_IOREQ_CLIENT` would block without a limit of time and without an end by a stop, so it never
- * blocks the device thread.
+ * Waiting for a request. The page is the truth: it is watched for a short while, since an answered guest mostly asks again soon. Then
+ * ATTACH_IOREQ_CLIENT blocks until the kernel has a request. It has no limit of time, so a signal ends it: for the caller's time, and often
+ * enough that a stop is seen. Where a wait is too short for that, or ATTACH lies, the thread sleeps in short pauses.
  */
+import { EAGAIN, EINTR } from '../../native/syscalls.js';
+import { checkAcrn } from './calls.js';
+
 /** How long the page is watched before the thread sleeps, ms. */
 const WATCH_MS = 0.05;
 /** Looks at the page between two looks at the clock. */
 const LOOKS = 64;
-/** A stop is seen, and the guest's death, after at most this. */
+/** A stop is seen after at most this. */
 const SLICE_MS = 20;
+/** Shorter waits do not attach: a signal is not that exact. */
+const ATTACH_MS = 10;
 /** Pauses between two looks when nothing wakes us: the first, and what it grows to. */
 const FIRST_PAUSE_MS = 0.05;
 const LAST_PAUSE_MS = 1;
 
+/** ATTACH_IOREQ_CLIENT, ended by a signal after so many ms. @returns its result, minus the errno when it failed */
+export type TimedAttach = (ms: number) => number;
+
 export class RequestWait {
   readonly #idle = new Int32Array(new SharedArrayBuffer(4));
+  readonly #attach: TimedAttach | undefined;
 
-  /** Returns when a request is there, the time is over, or a slice of it. @param now,until `performance.now()` times */
+  /** @param attach where ATTACH tells of the requests that are waited for */
+  constructor(attach?: TimedAttach) {
+    this.#attach = attach;
+  }
+
+  /**
+   * Returns when a request is there, the time is over, or a slice of it.
+   * @param now,until `performance.now()` times
+   * @throws MptError HYPERVISOR
+   */
   wait(ready: () => boolean, now: number, until: number): void {
     const watched = Math.min(now + WATCH_MS, until);
     do {
       for (let i = 0; i < LOOKS; i++) if (ready()) return;
     } while (performance.now() < watched);
-    let pause = FIRST_PAUSE_MS;
-    for (const end = Math.min(now + SLICE_MS, until); ; pause = Math.min(pause * 2, LAST_PAUSE_MS)) {
+    const end = Math.min(now + SLICE_MS, until);
+    if (this.#attach !== undefined && end - now >= ATTACH_MS) {
+      // 1 and up: the client is being destroyed (VHM), and its requests with it.
+      const result = this.#attach(end - now);
+      if (result !== -EINTR && result !== -EAGAIN) checkAcrn(result, 'ATTACH_IOREQ_CLIENT');
+      if (ready()) return;
+    }
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LAST_PAUSE_MS)) {
       const left = end - performance.now();
       if (left <= 0 || ready()) return;
       Atomics.wait(this.#idle, 0, 0, Math.min(pause, left));
