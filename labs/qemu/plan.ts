@@ -14,7 +14,7 @@ import { I915_DISPLAY } from './jobs/i915-display.js';
 import { I915_SPEED } from './jobs/i915-speed.js';
 import { I915_WESTON } from './jobs/i915-weston.js';
 import { MDPY } from './jobs/mdpy.js';
-import { RECORD } from './jobs/record.js';
+import { RECORD, RECORDINGS } from './jobs/record.js';
 import { tellOf } from './progress.js';
 import type { Trees } from './trees.js';
 
@@ -31,6 +31,7 @@ export const JOBS: readonly Job[] = [
   BOOTTIME,
   I915_SPEED,
   RECORD,
+  RECORDINGS,
 ];
 
 /** The jobs that are meant: those named, or the plan. */

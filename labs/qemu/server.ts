@@ -1,6 +1,6 @@
 /** A device's server, `mpt serve`, as users start it, and `mpt display`, which looks at its device. */
 import type { ChildProcess } from 'node:child_process';
-import { createWriteStream, existsSync, mkdtempSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { collected, kill, lastLine, run, start, temporary } from '../common/children.js';
@@ -96,6 +96,18 @@ export class DeviceServer {
   /** QEMU's arguments for the device, as the server told them. */
   get devices(): readonly string[] {
     return this.#devices;
+  }
+
+  /** Processor time that the server has used, seconds, by the kernel's ticks of 10 ms. */
+  get processorSeconds(): number {
+    // proc(5): the name, in parentheses, may hold anything; utime and stime are fields 14 and 15.
+    const stat = readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8');
+    const [utime, stime] = stat
+      .slice(stat.lastIndexOf(')') + 2)
+      .split(' ')
+      .slice(11, 13)
+      .map(Number) as [number, number];
+    return (utime + stime) / 100;
   }
 
   /** Saves what the device shows. @throws Error with what `mpt display` said */

@@ -100,6 +100,7 @@ const conformance = program
   .option('--expect <file>', 'known failures: a JSON object of ids and reasons; an unexpected pass fails')
   .addOption(new Option('--case-timeout <ms>', 'what a case may take (default: 60000)').argParser(milliseconds))
   .option('--list', 'print the cases with their rules, run nothing')
+  .option('--record <file>', 'record what crosses between suite and backend, for mpt replay; the file holds guest memory')
   .addHelpText('after', '\nExample:\n  mpt conformance --backend kvm mpt/page-track --reporter json')
   .action((filter: string | undefined, options: ConformanceOptions) => {
     if (options.backend === undefined && options.list !== true)

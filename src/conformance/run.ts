@@ -34,6 +34,8 @@ export interface ConformanceOptions extends BackendFactory {
   readonly filter?: string;
   /** The cases; default: the suite's. For a porter's own cases in the same form. */
   readonly cases?: readonly ConformanceCase[];
+  /** Called before each case. */
+  readonly onCase?: (id: string) => void;
   /** Called after each case with how many are done and how many there are. */
   readonly onResult?: (result: CaseResult, done: number, total: number) => void;
   /** Asked before and after each case; true skips the rest, and a case that it interrupted, with the reason `stopped`. */
@@ -130,6 +132,7 @@ export function runConformance(options: ConformanceOptions): ConformanceReport {
   const selected = selectCases(options.filter, options.cases);
   const stopped = (): boolean => options.stop?.() === true;
   for (const test of selected) {
+    options.onCase?.(test.id);
     let result: CaseResult | undefined = stopped() ? undefined : runCase(test, options, facts);
     if (result === undefined || (result.status === 'fail' && stopped())) result = { id: test.id, status: 'skip', reason: 'stopped', ms: 0 };
     cases.push(result);

@@ -1,9 +1,12 @@
 /** The conformance suite as a job of the device thread. */
 import { type BackendModule, findBackend } from '../backends/index.js';
-import { type ConformanceReport, runConformance } from '../conformance/index.js';
+import { type ConformanceReport, type OpenOptions, runConformance } from '../conformance/index.js';
 import type { PageTrackLevel } from '../core/capabilities.js';
 import { MptError } from '../core/errors.js';
+import type { MptBackend } from '../core/mpt-backend.js';
 import type { Job } from '../device-thread/protocol.js';
+import { openSuiteTape } from '../recording/index.js';
+import { openTaped, tellCase } from './suite-recording.js';
 
 export interface ConformanceInput {
   readonly backend: string;
@@ -12,6 +15,8 @@ export interface ConformanceInput {
   readonly filter: string;
   /** What a case may take; default: the suite's. */
   readonly caseTimeoutMs?: number;
+  /** File to record to. */
+  readonly record?: string;
 }
 
 const LEVELS: readonly PageTrackLevel[] = ['trap', 'sync'];
@@ -20,25 +25,35 @@ const LEVELS: readonly PageTrackLevel[] = ['trap', 'sync'];
 const canTrack = (backend: BackendModule, options: Record<string, unknown>, level: PageTrackLevel): boolean =>
   'pageTrack' in backend.optionsSchema.properties && backend.probe({ ...options, pageTrack: level }).capabilities?.pageTrack === level;
 
-export const job: Job<ConformanceInput, ConformanceReport> = ({ backend: name, options, filter, caseTimeoutMs }, context) => {
+export const job: Job<ConformanceInput, ConformanceReport> = ({ backend: name, options, filter, caseTimeoutMs, record }, context) => {
   const backend = findBackend(name);
   const probe = backend.probe(options);
   if (!probe.available)
     throw new MptError('UNAVAILABLE', `the backend cannot be used here: ${probe.reason}`, { backend: name, op: 'conformance' });
+  const version = probe.version ?? '';
+  const limit = caseTimeoutMs === undefined ? {} : { caseTimeoutMs };
+  const pageTrackLevels = options['pageTrack'] === undefined ? LEVELS.filter((level) => canTrack(backend, options, level)) : [];
+  const tape = record === undefined ? undefined : openSuiteTape(record, { backend: { name, version }, filter, pageTrackLevels, ...limit });
+  const open = (asked?: OpenOptions): MptBackend => {
+    const opened = backend.open({ ...options, ...asked });
+    opened.stopFlag = context.stopFlag;
+    return opened;
+  };
   const report = runConformance({
     name,
-    version: probe.version ?? '',
+    version,
     filter,
-    ...(caseTimeoutMs === undefined ? {} : { caseTimeoutMs }),
-    pageTrackLevels: options['pageTrack'] === undefined ? LEVELS.filter((level) => canTrack(backend, options, level)) : [],
-    open: (asked) => {
-      const opened = backend.open({ ...options, ...asked });
-      opened.stopFlag = context.stopFlag;
-      return opened;
-    },
+    ...limit,
+    pageTrackLevels,
+    open: tape === undefined ? open : (asked) => openTaped(tape, asked, context.stopFlag, open),
     stop: () => context.stopped(),
-    onResult: (result, done, total) => result.reason !== 'stopped' && context.progress(`${done}/${total} ${result.status} ${result.id}`),
+    onResult: (result, done, total) => {
+      if (result.reason === 'stopped') return;
+      if (tape !== undefined) tellCase(tape, result);
+      context.progress(`${done}/${total} ${result.status} ${result.id}`);
+    },
   });
+  tape?.close();
   const ran = report.cases.filter(({ reason }) => reason !== 'stopped').length;
   if (context.stopped()) throw new MptError('STOPPED', `stopped after ${ran} of ${report.cases.length} cases`, { op: 'conformance' });
   return report;

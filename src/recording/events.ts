@@ -70,6 +70,8 @@ const STEPS: readonly EventRow[] = [
   { name: 'device-reset', fields: '' },
   // the recording was ended in order: milliseconds that it took
   { name: 'close', fields: 'u' },
+  // a crossing of the conformance suite, as JSON
+  { name: 'crossing', fields: '', blob: true },
 ];
 
 /** By tag; a hole where there is no event. */
@@ -102,6 +104,7 @@ export const Tag = {
   DEVICE_WRITE: 27,
   DEVICE_RESET: 28,
   CLOSE: 29,
+  CROSSING: 30,
 } as const;
 export type Tag = (typeof Tag)[keyof typeof Tag];
 

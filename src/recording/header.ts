@@ -1,5 +1,5 @@
 /** The head of a recording: what it is of, and on what it was made. */
-import type { Capabilities } from '../core/capabilities.js';
+import type { Capabilities, PageTrackLevel } from '../core/capabilities.js';
 import { MptError } from '../core/errors.js';
 import type { GpuSize } from '../core/gvt/device-info.js';
 import type { SampleKindName } from '../core/samples/index.js';
@@ -28,7 +28,18 @@ export interface DeviceHeader extends Common {
   readonly type: string;
 }
 
-export type RecordingHeader = GvtHeader | DeviceHeader;
+/** A backend under the conformance suite. */
+export interface SuiteHeader extends Common {
+  readonly kind: 'conformance';
+  readonly backend: { readonly name: string; readonly version: string };
+  /** Cases whose id starts with this. */
+  readonly filter: string;
+  /** Levels of page track that cases could ask for. */
+  readonly pageTrackLevels: readonly PageTrackLevel[];
+  readonly caseTimeoutMs?: number;
+}
+
+export type RecordingHeader = GvtHeader | DeviceHeader | SuiteHeader;
 
 export const badRecording = (what: string, hint?: string): MptError =>
   new MptError('BAD_RECORDING', what, { op: 'replay', ...(hint === undefined ? {} : { hint }) });
@@ -51,6 +62,14 @@ export function parseHeader(text: string): RecordingHeader {
     const { device, type } = header;
     if ((device !== 'mbochs' && device !== 'mdpy') || !isText(type)) throw badRecording('the head of the recording names no device');
     return { kind, created, device, type };
+  }
+  if (kind === 'conformance') {
+    const { backend, filter, pageTrackLevels, caseTimeoutMs } = header;
+    if (!isRecord(backend) || !isText(backend['name']) || !isText(backend['version']) || !isText(filter))
+      throw badRecording('the head of the recording names no backend');
+    if (!Array.isArray(pageTrackLevels) || !(caseTimeoutMs === undefined || Number.isSafeInteger(caseTimeoutMs)))
+      throw badRecording('the head of the recording does not tell how the suite was run');
+    return header as unknown as SuiteHeader;
   }
   if (kind !== 'gvt') throw badRecording(`recordings of the kind ${JSON.stringify(kind)} are not known here`, 'use a newer mpt');
   const { backend, capabilities, gpu } = header;

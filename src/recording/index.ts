@@ -8,14 +8,19 @@ import type { MptBackend } from '../core/mpt-backend.js';
 import type { SampleKindName } from '../core/samples/index.js';
 import type { VfioDevice } from '../core/vfio/device.js';
 import { EventWriter } from './event-writer.js';
+import type { SuiteHeader } from './header.js';
 import { RecordedDevice } from './recorded-device.js';
 import { RecordedGvt } from './recorded-gvt.js';
 import { RecordingTape } from './recording-tape.js';
+import { RecordingSuiteTape } from './suite-tape.js';
 import { TapedHost } from './taped-host.js';
 
-export type { RecordingHeader } from './header.js';
+export { EventReader } from './event-reader.js';
+export type { RecordingHeader, SuiteHeader } from './header.js';
 export { type ReplayOptions, type ReplayReport, replay } from './replay.js';
 export type { Divergence } from './replay-tape.js';
+export { SuiteBackend } from './suite-backend.js';
+export { RecordingSuiteTape, ReplaySuiteTape, type SuiteTape } from './suite-tape.js';
 
 /** A device model that is recorded, and the end of that. */
 export interface Recorded<T> {
@@ -64,3 +69,7 @@ export function openRecordedDevice(device: VfioDevice, kind: SampleKindName, typ
   const tape = new RecordingTape({ writer, now: monotonic, onFailure: record.onFailure });
   return { device: new RecordedDevice(tape, device), close: () => tape.close() };
 }
+
+/** A tape for the conformance suite. @throws MptError IO */
+export const openSuiteTape = (path: string, header: Omit<SuiteHeader, 'kind' | 'created'>): RecordingSuiteTape =>
+  new RecordingSuiteTape(new EventWriter(path, { kind: 'conformance', created: created(), ...header }));

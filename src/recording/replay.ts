@@ -1,6 +1,7 @@
 /** Runs a device model against a recording, with no hypervisor. */
 import { Gfn, Gpa, VgpuId } from '../core/addresses.js';
 import type { DeviceMemories } from '../core/device-memory.js';
+import { MptError } from '../core/errors.js';
 import { Gvt } from '../core/gvt/gvt.js';
 import { findSampleType, Samples } from '../core/samples/index.js';
 import { Errno, type VfioDevice } from '../core/vfio/device.js';
@@ -46,6 +47,8 @@ export function replay(path: string, options: ReplayOptions = {}): ReplayReport 
   try {
     const tape = new ReplayTape(reader);
     const { header } = reader;
+    if (header.kind === 'conformance')
+      throw new MptError('INTERNAL', 'a recording of the suite is replayed by the suite', { op: 'replay' });
     const player = header.kind === 'gvt' ? new GvtPlayer(tape, header, options) : new DevicePlayer(tape, header, options);
     let recordedMs: number | null = null;
     let pages = 0;

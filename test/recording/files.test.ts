@@ -167,6 +167,28 @@ t.test('a difference is told by mpt replay, with what was before it, and exit co
   t.match(JSON.parse(mpt('replay', path, '--json').stdout), { divergence: { expected: /0x3000000/, history: [] } });
 });
 
+t.test('mpt conformance --record and mpt replay', async (t) => {
+  for (const backend of ['sim', 'vfio-user']) {
+    const file = newFile();
+    const made = mpt('conformance', '--backend', backend, '--record', file, '--reporter', 'json', 'mpt/dma');
+    t.equal(made.code, 0, made.stderr);
+    const { totals } = JSON.parse(made.stdout) as { totals: unknown };
+    const again = mpt('replay', file, '--json');
+    t.equal(again.code, 0, again.stdout);
+    t.match(JSON.parse(again.stdout), { kind: 'conformance', backend: { name: backend }, divergence: null, totals });
+  }
+  const file = newFile();
+  t.equal(mpt('conformance', '--backend', 'sim', '--record', file, 'mpt/valid-gfn').code, 0);
+  const { head, blocks } = takeApart(file);
+  const changed = blocks.map((block) =>
+    Buffer.from(block.toString('latin1').replace(/("is_valid_gfn".{0,40}"result":)true/, '$1null'), 'latin1'),
+  );
+  const { code, stdout } = mpt('replay', putTogether({ head, blocks: changed }));
+  t.equal(code, 1);
+  t.match(stdout, /\nDIFFERENT at step \d+: mpt\/valid-gfn\/[\w-]+\n/);
+  t.match(stdout, /\nexpected {2}case\("mpt\/valid-gfn\/[\w-]+", "pass"\)\n|\nexpected {2}is_valid_gfn/);
+});
+
 t.test('a disk that is full ends the run with the error', { skip: noNamespaces() ?? false }, async (t) => {
   const { code, stderr } = mptInNamespace('mount -t tmpfs -o size=8k none /mnt', 'run', '--backend', 'sim', '--record', '/mnt/x.mptrec');
   t.equal(code, 2, stderr);

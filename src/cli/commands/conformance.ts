@@ -1,4 +1,5 @@
 /** `mpt conformance`: the suite against one backend, or the list of its cases. */
+import { resolve } from 'node:path';
 import { findBackend } from '../../backends/index.js';
 import {
   applyExpectations,
@@ -13,6 +14,7 @@ import { DeviceThread } from '../../device-thread/device-thread.js';
 import type { ConformanceInput } from '../../jobs/conformance.js';
 import { checkConfig, readConfig, readJson } from '../config.js';
 import { EXIT } from '../exit-codes.js';
+import { checkWritable } from '../files.js';
 import { interruptible, Progress, print, printJson } from '../terminal.js';
 
 export interface ConformanceOptions {
@@ -25,6 +27,7 @@ export interface ConformanceOptions {
   /** Milliseconds that a case may take. */
   caseTimeout?: number;
   list?: boolean;
+  record?: string;
 }
 
 /** Milliseconds beyond its limit after which a case that does not come back is given up: the device thread is stopped. */
@@ -39,7 +42,9 @@ export async function conformanceCommand(filter: string | undefined, options: Co
     await checkConfig({ backend, options: config.options }, options.config ?? 'configuration');
   const expectations = options.expect === undefined ? undefined : readExpectations(readJson(options.expect));
   const limit = options.caseTimeout === undefined ? {} : { caseTimeoutMs: options.caseTimeout };
-  const found = await run({ backend, options: config.options ?? {}, filter: filter ?? '', ...limit });
+  if (options.record !== undefined) checkWritable(options.record, 'record');
+  const record = options.record === undefined ? {} : { record: resolve(options.record) };
+  const found = await run({ backend, options: config.options ?? {}, filter: filter ?? '', ...limit, ...record });
   const report = expectations === undefined ? found : applyExpectations(found, expectations);
   // The versions first: a result is compared with others long after it was made.
   if (options.reporter === 'json') printJson({ mpt: version, node: process.version, ...report });
