@@ -142,7 +142,11 @@ t.test('wrong usage', async (t) => {
     [[server.path, '--save', file, '--resume'], 2, /exactly one of/],
     [[server.path, '--resume', '--pause'], 2, /--pause goes with --save/],
     [[server.path, '--save', join(folder, 'no', 'such')], 2, /^mpt: IO: state: .*cannot be written/],
-    [[server.path, '--save', file], 1, /^mpt: UNSUPPORTED: save_vgpu: mbochs-medium has no state that could be saved, or is recorded; .*--record\n$/],
+    [
+      [server.path, '--save', file],
+      1,
+      /^mpt: UNSUPPORTED: save_vgpu: mbochs-medium has no state that could be saved, or is recorded; .*--record\n$/,
+    ],
     [[join(folder, 'nobody.sock'), '--save', file], 2, /^mpt: IO: .*no server answers at/],
   ] as const;
   const outcomes = await Promise.all(orders.map(([args]) => mptBeside(['state', ...args])));
@@ -160,7 +164,10 @@ t.test('wrong usage', async (t) => {
     [['--device', 'gvt', '--type', 'GVTg_V4_4', '--restore', file], /--type is what the saved vGPU says; leave --type out/],
     [['--device', 'gvt', '--fences', '3', '--restore', file], /--fences is what the saved vGPU says/],
     [['--device', 'gvt', '--no-display', '--restore', file], /--no-display is what the saved vGPU says/],
-    [['--device', 'gvt', '--record', file, '--restore', file], /a recording begins with a new vGPU, not with a saved one; leave --record out/],
+    [
+      ['--device', 'gvt', '--record', file, '--restore', file],
+      /a recording begins with a new vGPU, not with a saved one; leave --record out/,
+    ],
     [['--device', 'gvt', '--restore', file], /^mpt: IO: state: .*never\.state cannot be read/],
   ] as const;
   const started = await Promise.all(starts.map(([args]) => mptBeside(['serve', '--socket', join(folder, 'y.sock'), ...args])));

@@ -73,6 +73,8 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
   cpSync(join(ROOT, 'scripts/copy-assets.mjs'), join(tree, 'scripts/copy-assets.mjs'));
   const sources = [
     'src/cli/config.schema.json',
+    'src/cli/daemon/daemon.schema.json',
+    'src/cli/vgpu-state.schema.json',
     'src/cli/display/page/index.html',
     'src/cli/mpt.ts',
     'src/cli/display/page/page.mjs',
@@ -91,6 +93,8 @@ t.test('copy-assets completes a build and removes what has no source', (t) => {
   t.equal(status, 0);
   for (const path of [
     'src/cli/config.schema.json',
+    'src/cli/daemon/daemon.schema.json',
+    'src/cli/vgpu-state.schema.json',
     'src/cli/display/page/page.mjs',
     'src/cli/display/page/index.html',
     'src/guest/agent/agent.S',
