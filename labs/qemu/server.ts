@@ -3,6 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { createWriteStream, existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Connector } from '../../src/core/gvt/display/connector.js';
 import { collected, kill, lastLine, run, start, temporary } from '../common/children.js';
 import { byLine } from '../common/lines.js';
 import { type Picture, readPicture } from './picture.js';
@@ -13,6 +14,8 @@ export interface Served {
   readonly type: string;
   /** Of `gvt`: false fuses the display off. */
   readonly display?: boolean;
+  /** Of `gvt`: what the monitor is connected by, instead of HDMI. */
+  readonly connector?: Connector;
   /** File to record to. */
   readonly record?: string;
 }
@@ -37,7 +40,7 @@ export class DeviceServer {
   #devices: readonly string[] = [];
   #status: number | NodeJS.Signals | undefined;
 
-  private constructor(checkout: string, { device, type, display = true, record }: Served, out: string) {
+  private constructor(checkout: string, { device, type, display = true, connector, record }: Served, out: string) {
     this.#checkout = checkout;
     this.#name = `mpt serve --device ${device}`;
     // The path of a socket may have 107 bytes: that of the output folder can be longer.
@@ -53,6 +56,7 @@ export class DeviceServer {
       this.socket,
       '--json',
       ...(display ? [] : ['--no-display']),
+      ...(connector === undefined ? [] : ['--connector', connector]),
       ...(record === undefined ? [] : ['--record', record]),
     ];
     this.#child = start(process.execPath, args, { cwd: checkout, stdio: ['ignore', 'pipe', 'pipe'] });

@@ -2,6 +2,7 @@
 /** The `mpt` command: parses the command line, calls a command, turns its outcome into an exit code. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { CONNECTORS } from '../core/gvt/display/connector.js';
 import { SERVED_DEVICES } from '../jobs/served-devices.js';
 import { backendsCommand } from './commands/backends.js';
 import { type ConformanceOptions, conformanceCommand } from './commands/conformance.js';
@@ -139,6 +140,7 @@ program
   .addOption(new Option('--weight <n>', 'gvt: share of engine time relative to other vGPUs').argParser(count))
   .addOption(new Option('--resolution <wxh>', 'gvt: native resolution of the monitor').argParser(resolution))
   .option('--no-display', 'gvt: fuse the display off, so that the guest driver only renders (default: a monitor of the type)')
+  .addOption(new Option('--connector <kind>', 'gvt: what the monitor is connected by (default: hdmi)').choices(CONNECTORS))
   .option('--record <file>', 'record what crosses the device model’s boundaries, for mpt replay; the file holds guest memory')
   .option('--restore <file>', 'gvt: go on with the vGPU that mpt state saved there')
   .option('--trust-client', 'use guest memory by mapping it even when its file can be shortened, which would end the server')

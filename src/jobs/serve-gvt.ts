@@ -1,6 +1,7 @@
 /** A GVT-g vGPU on a vfio-user socket: the device model over the backend of the same name. */
 import { vfioUser } from '../backends/vfio-user/index.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
+import { DEFAULT_CONNECTOR } from '../core/gvt/display/connector.js';
 import { openGvt } from '../recording/index.js';
 import { deviceMemories } from '../vfio/index.js';
 import { trafficCounts } from './counters.js';
@@ -22,7 +23,7 @@ const SHORTEST_WAIT_MS = 0.02;
 const QUIET_WAIT_MS = 15;
 
 export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedArrayBuffer): Served {
-  const { place, type = DEFAULT_TYPE, resources = {}, trustClient, display = true, seat, state } = input;
+  const { place, type = DEFAULT_TYPE, resources = {}, trustClient, display = true, connector = DEFAULT_CONNECTOR, seat, state } = input;
   const backend = vfioUser.open({ trustClient });
   try {
     backend.stopFlag = stopFlag;
@@ -41,7 +42,7 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedA
     );
     const gvt = recorded.device;
     const spec = { vmId: machine.vmId, ...(seat === undefined ? {} : { share: seat.share }) };
-    const vgpu = state === undefined ? gvt.createVgpu({ type, resources, display, ...spec }) : gvt.restoreVgpu(spec, state);
+    const vgpu = state === undefined ? gvt.createVgpu({ type, resources, display, connector, ...spec }) : gvt.restoreVgpu(spec, state);
     const shown = new ServedVgpu(gvt, machine, vgpu, spec);
     let lastSlice = performance.now();
     const quietMs = (): number =>

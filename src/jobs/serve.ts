@@ -1,6 +1,7 @@
 /** A device on a vfio-user socket, on the device thread, until it is stopped; or for one client, until that goes. */
 import type { GvtSeat } from '../core/bus/index.js';
 import { MptError } from '../core/errors.js';
+import type { Connector } from '../core/gvt/display/connector.js';
 import { checkedEdid } from '../core/gvt/display/edid.js';
 import type { ExplicitResources } from '../core/gvt/explicit-resources.js';
 import { findSampleType, Samples } from '../core/samples/index.js';
@@ -30,6 +31,8 @@ export interface ServeInput {
   readonly record?: string;
   /** Of `gvt`: false is a vGPU whose display is fused off. Default true. */
   readonly display?: boolean;
+  /** Of `gvt`: what the monitor is connected by. Default HDMI. */
+  readonly connector?: Connector;
   /** Of `gvt`: a vGPU whose resources somebody else divides. */
   readonly seat?: Pick<GvtSeat, 'gpu' | 'share' | 'schedule'>;
   /** What the device counts is added there, in the order of the bus's names. */

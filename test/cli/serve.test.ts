@@ -104,6 +104,13 @@ t.test('wrong usage', async (t) => {
     ],
     ['resources of a display device', ['--device', 'mdpy', '--weight', '2', '--socket', path], /^mpt: INVALID_ARGUMENT: .*--weight is for/],
     ['no resolution', ['--device', 'gvt', '--resolution', '1280', '--socket', path], /must be WIDTHxHEIGHT/],
+    ['no such connector', ['--device', 'gvt', '--connector', 'vga', '--socket', path], /'vga' is invalid. Allowed choices are hdmi, dp/],
+    [
+      'a connector of a display device',
+      ['--device', 'mdpy', '--connector', 'dp', '--socket', path],
+      /^mpt: INVALID_ARGUMENT: .*--connector dp needs a vGPU with a display.*mdpy has no connector/,
+    ],
+    ['a connector without a display', ['--device', 'gvt', '--no-display', '--connector', 'dp', '--socket', path], /leave --no-display out/],
     ['a path that is too long', ['--device', 'mdpy', '--socket', long], /^mpt: IO: .*bytes.*choose a shorter path/],
     [
       'a path that leaves no room for the display',
@@ -130,7 +137,7 @@ t.test('wrong usage', async (t) => {
 t.test('a vGPU with resources of its own', async (t) => {
   const path = newPath();
   const sizes = ['--aperture', '96', '--hidden', '200', '--fences', '3', '--weight', '9', '--resolution', '1280x800'];
-  const serving = new Serving('--device', 'gvt', ...sizes, '--socket', path);
+  const serving = new Serving('--device', 'gvt', ...sizes, '--connector', 'dp', '--socket', path);
   await serving.until(/Ctrl-C/);
   const client = new VfioUserClient(connectTransport(path));
   client.version();
@@ -138,6 +145,9 @@ t.test('a vGPU with resources of its own', async (t) => {
   client.write(7, 4, Uint8Array.of(2, 0));
   const u32 = (offset: number): number => Buffer.from(client.read(0, offset, 4)).readUInt32LE();
   t.strictSame([u32(0x7_8044), u32(0x7_804c), u32(0x7_8050)], [96 << 20, 200 << 20, 3], 'PVINFO');
+  client.write(0, 0xe_4114, Uint8Array.of(0, 0, 0, 0x90));
+  client.write(0, 0xe_4110, Uint8Array.of(0, 0, 0x40, 0x80));
+  t.equal(u32(0xe_4114), 0x0012_0000, 'the DisplayPort monitor answers: revision 1.2');
   client.close();
   t.equal((await serving.stop('SIGINT')).code, 0);
 });

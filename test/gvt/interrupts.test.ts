@@ -47,6 +47,7 @@ const EXPECTED: Record<GvtEvent, [base: number, bit: number, master: number]> = 
   'pipe-c.flip': [0x4_4420, 4, 18],
   'pipe-c.sprite-flip': [0x4_4420, 5, 18],
   'pch.gmbus': [0xc_4000, 17, 23],
+  'pch.aux-b': [0xc_4000, 25, 23],
   'pch.hotplug-b': [0xc_4000, 21, 23],
 };
 

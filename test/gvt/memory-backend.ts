@@ -3,6 +3,7 @@ import { DmaAddress, Gfn, type Gpa, type Hva, Mfn, VmId } from '../../src/core/a
 import type { Capabilities } from '../../src/core/capabilities.js';
 import { MptError } from '../../src/core/errors.js';
 import { GuestRam, mapRegion } from '../../src/core/guest-ram.js';
+import { type Connector, DEFAULT_CONNECTOR } from '../../src/core/gvt/display/connector.js';
 import { Gvt, type GvtOptions } from '../../src/core/gvt/gvt.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import type { VgpuAttachment } from '../../src/core/mpt.js';
@@ -189,17 +190,26 @@ export function fixture(
     type?: string;
     placed?: boolean;
     display?: boolean;
+    connector?: Connector;
     /** Makes the device model in place of its constructor. */
     make?: (backend: MemoryBackend, options: GvtOptions) => Gvt;
   } = {},
 ): Fixture {
-  const { capabilities = {}, type = 'GVTg_V4_8', placed = true, display = true, make, ...gvtOptions } = options;
+  const {
+    capabilities = {},
+    type = 'GVTg_V4_8',
+    placed = true,
+    display = true,
+    connector = DEFAULT_CONNECTOR,
+    make,
+    ...gvtOptions
+  } = options;
   const backend = new MemoryBackend(capabilities);
   const time = { ns: 1e9 };
   const mistakes: string[] = [];
   const all = { now: () => time.ns, onGuestError: (_id: number, what: string) => mistakes.push(what), ...gvtOptions };
   const gvt = make === undefined ? new Gvt(backend, all) : make(backend, all);
-  const vgpu = gvt.createVgpu({ type, vmId: VM, display });
+  const vgpu = gvt.createVgpu({ type, vmId: VM, display, connector });
   gvt.activate(vgpu);
   const value = new Uint32Array(2);
   const { id } = vgpu;

@@ -1,4 +1,5 @@
 /** A vGPU on the small backend with something of everything in it: what its saved state has to hold. */
+import { type Connector, DEFAULT_CONNECTOR } from '../../src/core/gvt/display/connector.js';
 import { ENGINE_BASES, storeDword } from '../gvt/engine-rig.js';
 import { type Fixture, fixture } from '../gvt/memory-backend.js';
 
@@ -23,8 +24,8 @@ export interface Busy extends Fixture {
   signal(): void;
 }
 
-export function busy(blit: BlitName = 'fill', display = true): Busy {
-  const f = fixture({ display });
+export function busy(blit: BlitName = 'fill', display = true, connector: Connector = DEFAULT_CONNECTOR): Busy {
+  const f = fixture({ display, connector });
   const { words } = f.backend;
   const base = f.vgpu.resources.aperture.start;
   const gpu = (frame: number): number => base + frame * PAGE;

@@ -111,7 +111,7 @@ const range = (min: number, max: number): string => `${shown(min)} … ${shown(m
 
 /** Markdown: a heading and a table for each section. */
 export function describeSections(): string {
-  const { vgpu } = busy();
+  const { vgpu } = busy('fill', true, 'dp');
   vgpu.enterFailsafe('guest-error');
   const parts: string[] = [];
   for (const [name, part] of vgpu.sections) {

@@ -142,3 +142,30 @@ t.test('inside an access nothing is saved', async (t) => {
   f.gvt.destroy();
   t.throws(() => f.gvt.restoreVgpu({ vmId: VM }, new Uint8Array()), { code: 'CLOSED' });
 });
+
+t.test('a DisplayPort monitor: its registers, the link, and an EDID that is being read', async (t) => {
+  const f = busy('fill', true, 'dp');
+  // What it plugged in is there half a second later.
+  f.time.ns += 1e9;
+  f.vgpu.tick();
+  const { edid } = f.vgpu.display;
+  const [control, data] = [0xe_4110, 0xe_4114];
+  /** A message of the AUX channel. @returns the first four bytes of the reply */
+  const send = (size: number, ...dwords: number[]): number => {
+    for (const [i, dword] of dwords.entries()) f.write(data + 4 * i, dword);
+    f.write(control, (0x8000_0000 | (size << 20)) >>> 0);
+    return f.read(data);
+  };
+  // 2.7 Gb/s, one lane; clock recovery while the port sends pattern 1. Then the EDID's ninth byte, and the message goes on.
+  send(6, 0x8001_0001, 0x0a01_0000);
+  f.write(0x6_4140, 0x8000_0000);
+  f.write(0x6_4100, 0x8000_0000);
+  send(5, 0x8001_0200, 0x2100_0000);
+  send(5, 0x4000_5000, 0x0800_0000);
+  t.equal(send(4, 0x5000_5000) >>> 16, edid[8]);
+  const { state, again } = renew(f);
+  t.ok(Buffer.compare(again, state) === 0, 'byte for byte');
+  t.equal(f.vgpu.display.connector, 'dp');
+  t.equal(send(4, 0x5000_5000) >>> 16, edid[9], 'the next byte of the EDID');
+  t.equal(send(4, 0x9002_0200) >>> 16, 0x0001, 'the clock of one lane is recovered');
+});

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { MptError } from '../../core/errors.js';
 import { MIB } from '../../core/gvt/device-info.js';
+import type { Connector } from '../../core/gvt/display/connector.js';
 import type { ExplicitResources } from '../../core/gvt/explicit-resources.js';
 import { DeviceThread } from '../../device-thread/device-thread.js';
 import type {
@@ -39,6 +40,7 @@ export interface ServeOptions {
   record?: string;
   /** Commander's `--no-display` makes it false. */
   display?: boolean;
+  connector?: Connector;
   /** File of a saved vGPU. */
   restore?: string;
   json?: boolean;
@@ -70,6 +72,7 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     trustClient: options.trustClient === true,
     ...(options.record === undefined ? {} : { record: resolve(options.record) }),
     display: options.display !== false,
+    ...connectorOf(options),
     ...(await savedVgpu(options)),
   };
   if (options.record !== undefined) checkWritable(options.record, 'record');
@@ -128,6 +131,16 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
   if (failure !== undefined) throw failure;
   if (!json) print('stopped');
   return EXIT.OK;
+}
+
+/** @throws MptError INVALID_ARGUMENT where there is no monitor that could be connected by it */
+function connectorOf({ device, connector, display }: ServeOptions): { readonly connector?: Connector } {
+  if (connector === undefined) return {};
+  if (device === 'gvt' && display !== false) return { connector };
+  throw new MptError('INVALID_ARGUMENT', `--connector ${connector} needs a vGPU with a display`, {
+    op: 'serve',
+    hint: device === 'gvt' ? 'leave --no-display out' : `${device} has no connector`,
+  });
 }
 
 /** @throws MptError INVALID_ARGUMENT: the display devices have types only */

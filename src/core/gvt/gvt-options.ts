@@ -5,6 +5,7 @@ import type { HostPages, MptHostOps, MptVgpuOps } from '../mpt.js';
 import type { MptBackend } from '../mpt-backend.js';
 import type { VfioDevice } from '../vfio/device.js';
 import type { GpuSize } from './device-info.js';
+import type { Connector } from './display/connector.js';
 import type { ExplicitResources } from './explicit-resources.js';
 import type { VgpuResources } from './resources.js';
 import type { FailsafeReason } from './roles.js';
@@ -42,6 +43,8 @@ export interface VgpuSpec {
   readonly bdf?: Bdf;
   /** False: the display engine is fused off, and the guest's driver only renders. Default: a monitor of the type's resolution. */
   readonly display?: boolean;
+  /** What the monitor is connected by. Default: HDMI. */
+  readonly connector?: Connector;
 }
 
 /** What a vGPU is made of. */
@@ -51,6 +54,7 @@ export interface Creation {
   readonly vmId: VmId;
   readonly bdf: Bdf;
   readonly display: boolean;
+  readonly connector: Connector;
 }
 
 /** Where a saved vGPU is restored: everything else is in what was saved. */

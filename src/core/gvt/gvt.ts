@@ -9,6 +9,7 @@ import { type GvtOps, Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
 import type { MptVgpuOps } from '../mpt.js';
 import { checkGpuSize, checkModelled, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-info.js';
+import { DEFAULT_CONNECTOR } from './display/connector.js';
 import type { Display } from './display/display.js';
 import { checkedEdid } from './display/edid.js';
 import { OpRegionPages } from './display/opregion-pages.js';
@@ -90,23 +91,31 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
    * Creates a vGPU and attaches it to its VM, inactive.
    * @throws MptError BAD_TYPE, INVALID_ARGUMENT, NO_SPACE, OVERLAP for a share, and what attach_vgpu throws; nothing is kept then
    */
-  createVgpu({ type: typeName, resources: explicit = {}, share, vmId, bdf = DEFAULT_BDF, display = true }: VgpuSpec): Vgpu {
+  createVgpu({
+    type: typeName,
+    resources: explicit = {},
+    share,
+    vmId,
+    bdf = DEFAULT_BDF,
+    display = true,
+    connector = DEFAULT_CONNECTOR,
+  }: VgpuSpec): Vgpu {
     this.#requireOpen('create_vgpu');
     const asked = vgpuType(typeName, explicit, this.gpu);
     const resources = share === undefined ? this.#pool.take(asked) : this.#pool.claim(share);
     const type = share === undefined ? asked : typeOfShare(asked, share);
-    return this.#create({ type, resources, vmId, bdf, display });
+    return this.#create({ type, resources, vmId, bdf, display, connector });
   }
 
   /** @param fill called before the vGPU is shown to its VM. @throws what it throws, too; nothing is kept then */
-  #create({ type, resources, vmId, bdf, display }: Creation, fill?: (vgpu: Vgpu) => void): Vgpu {
+  #create({ type, resources, vmId, bdf, display, connector }: Creation, fill?: (vgpu: Vgpu) => void): Vgpu {
     const { id } = resources;
     let handle: MptVgpuOps | undefined;
     let opregion: OpRegionPages | undefined;
     let vgpu: Vgpu;
     try {
       handle = this.backend.attachVgpu({ id, vmId, bdf });
-      if (display) opregion = OpRegionPages.offer(this.backend, handle);
+      if (display) opregion = OpRegionPages.offer(this.backend, handle, connector);
       const { now = monotonic, onGuestError, switchPaceMs = 0 } = this.#options;
       vgpu = new Vgpu({
         type,
@@ -116,6 +125,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         handle,
         capabilities: this.backend.capabilities,
         display,
+        connector,
         opregion,
         now,
         schedule: this.#schedule,
@@ -161,7 +171,8 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     const type = typeOfState(header, this.gpu);
     if (share !== undefined) checkShare(header, share);
     const resources = share === undefined ? this.#pool.takeAgain(type, header.vgpu) : this.#pool.claim(share);
-    const creation = { type, resources, vmId, bdf: bdf ?? Bdf(header.vgpu.bdf), display: header.vgpu.display };
+    const { display, connector } = header.vgpu;
+    const creation = { type, resources, vmId, bdf: bdf ?? Bdf(header.vgpu.bdf), display, connector };
     return this.#create(creation, (vgpu) => restoreSections(vgpu, sections));
   }
 

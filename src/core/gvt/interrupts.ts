@@ -82,6 +82,7 @@ export const INTERRUPT_EVENTS: Readonly<Record<GvtEvent, readonly [GroupName, nu
   'pipe-c.flip': ['PIPE_C', 4],
   'pipe-c.sprite-flip': ['PIPE_C', 5],
   'pch.gmbus': ['SDE', 17],
+  'pch.aux-b': ['SDE', 25],
   'pch.hotplug-b': ['SDE', 21],
 };
 

@@ -1,8 +1,9 @@
 /** Platform controller hub registers: GMBUS, AUX, hotplug, clocks, sideband (facts: gvt.md 4.8, 4.18; i915.md). */
 import { Status } from '../gvt-ops.js';
+import { AUX_CONTROL } from './display/ddi.js';
 import { GMBUS } from './display/gmbus.js';
 import type { AfterHandler, ReadHandler, RegisterDefinition, WriteHandler } from './registers.js';
-import { auxChannel } from './registers-port.js';
+import { auxControl } from './registers-port.js';
 
 const gmbusCommand: AfterHandler = ({ display }, _offset, raw) => {
   display.gmbus.command(raw);
@@ -51,6 +52,6 @@ export const PCH_REGISTERS: readonly RegisterDefinition[] = [
   { name: 'SBI_CTL_STAT', offset: 0xc_6008, after: sidebandStatus },
   // MHz; with 0 the AUX code never sees its timer expire.
   { name: 'PCH_RAWCLK_FREQ', offset: 0xc_6204, reset: 24 },
-  { name: 'PCH_DP_AUX_CH_CTL', offset: 0xe_4110, count: 3, stride: 0x100, after: auxChannel },
+  { name: 'PCH_DP_AUX_CH_CTL', offset: AUX_CONTROL.B, count: 3, stride: 0x100, after: auxControl },
   ...CONSTANTS.map(([offset, reset]): RegisterDefinition => ({ name: 'PCH_CALIBRATION', offset, reset, writable: 0 })),
 ];

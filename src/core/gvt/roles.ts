@@ -42,6 +42,7 @@ export type GvtEvent =
   | 'pipe-c.flip'
   | 'pipe-c.sprite-flip'
   | 'pch.gmbus'
+  | 'pch.aux-b'
   | 'pch.hotplug-b';
 
 export interface EventSink {

@@ -26,6 +26,7 @@ import {
 } from '../vfio/device.js';
 import { EdidRegion } from '../vfio/edid-region.js';
 import type { IrqSet } from '../vfio/irqs.js';
+import type { Connector } from './display/connector.js';
 import { EDID_BLOCK, edidFault } from './display/edid.js';
 import { buildOpRegion } from './display/opregion.js';
 import { PlaneCopy } from './display/plane-copy.js';
@@ -68,7 +69,7 @@ export class GvtVfioView implements VfioDevice {
     const copies = memories === undefined ? [] : [GfxPlaneType.PRIMARY, GfxPlaneType.CURSOR];
     this.#copies = new Map(copies.map((type) => [type, new PlaneCopy(memories as DeviceMemories, () => this.#newPlane())]));
     this.#targets = new Map(guestTargets(gvt.gpu).map((target) => [target.region.index, target]));
-    this.#own = new Regions(vgpu.display.present ? [opRegion(), this.#edidRegion(vgpu)] : []);
+    this.#own = new Regions(vgpu.display.present ? [opRegion(vgpu.display.connector), this.#edidRegion(vgpu)] : []);
     const shape = gvtShape(gvt.gpu, vgpu.display.present);
     this.regions = shape.regions;
     this.regionCount = shape.regionCount;
@@ -203,4 +204,4 @@ export class GvtVfioView implements VfioDevice {
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && a.every((byte, i) => byte === b[i]);
 
-const opRegion = (): PortedRegion => ({ region: OPREGION, port: new MemoryPort(buildOpRegion()) });
+const opRegion = (connector: Connector): PortedRegion => ({ region: OPREGION, port: new MemoryPort(buildOpRegion(connector)) });

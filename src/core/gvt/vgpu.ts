@@ -6,6 +6,7 @@ import type { Picture, PixelMemory } from '../vfio/device.js';
 import { VgpuClock } from './clock.js';
 import { ALL_ENGINES, type GpuSize, ggttEntries } from './device-info.js';
 import { composePicture } from './display/compose.js';
+import type { Connector } from './display/connector.js';
 import { decodeCursorPlane } from './display/cursor-plane.js';
 import { Display } from './display/display.js';
 import { monitorEdid } from './display/monitors.js';
@@ -55,6 +56,7 @@ export interface VgpuParts {
   readonly capabilities: Capabilities;
   /** False: fused off, and no monitor. */
   readonly display: boolean;
+  readonly connector: Connector;
   /** Where the backend takes one. */
   readonly opregion: OpRegionPages | undefined;
   /** Nanoseconds, never going back. */
@@ -129,7 +131,8 @@ export class Vgpu implements RegisterContext, Saved {
       registers: this.registers,
       events: this.interrupts,
       now: this.#clock.now,
-      edid: parts.display ? monitorEdid(type.resolution) : undefined,
+      edid: parts.display ? monitorEdid(type.resolution, parts.connector) : undefined,
+      connector: parts.connector,
     });
     this.pageTrack = new PageTrack(handle, log);
     this.ppgtt = new Ppgtt({

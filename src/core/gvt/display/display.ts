@@ -1,12 +1,18 @@
 /**
  * The display engine of one vGPU: pipes with their frames and flips, and the port with its monitor (facts: gvt.md 4.15, 4.18). The
- * virtual monitor is at port B, where GVT-g has it on Broadwell, and is read over DDC; AUX transactions time out.
+ * virtual monitor is at port B, where GVT-g has it on Broadwell: an HDMI or DVI one, whose DDC lines GMBUS reads, or a DisplayPort one
+ * on the AUX channel, which has the same lines. The other answers nothing.
  *
  * Nothing is scanned out: planes are decoded when somebody asks for the picture.
  */
 import type { EventSink, RegisterStore } from '../roles.js';
 import type { Saved, StateStream } from '../state/stream.js';
+import { AuxChannel } from './aux-channel.js';
 import { Beam, type Lines } from './beam.js';
+import { type Connector, DEFAULT_CONNECTOR } from './connector.js';
+import { Ddc } from './ddc.js';
+import { AUX_CONTROL, mainLinkOf, PORT_B } from './ddi.js';
+import { DpSink } from './dp-sink.js';
 import { EDID_BLOCK, EDID_BLOCKS_MAX, edidFault } from './edid.js';
 import { Gmbus, PIN_PORT_B } from './gmbus.js';
 import { ENABLE, PIPE, PIPE_EVENTS, PIPE_STRIDE, PIPES, type Pipe, pipeEnabled } from './pipes.js';
@@ -48,10 +54,15 @@ export type FlippingPlane = keyof typeof FLIPS;
 export class Display implements Saved {
   /** False: fused off, so that drivers see a GPU without a display. */
   readonly present: boolean;
+  readonly connector: Connector;
   readonly gmbus: Gmbus;
   readonly #registers: RegisterStore;
   readonly #events: EventSink;
   readonly #now: () => number;
+  readonly #ddc = new Ddc(() => (this.#connected ? this.#edid : undefined));
+  /** The monitor as a DisplayPort source sees it; undefined when it is none. */
+  readonly #sink: DpSink | undefined;
+  readonly #aux: AuxChannel;
   readonly #beams = PIPES.map(() => new Beam());
   readonly #flipping = PIPES.map(() => ({ primary: false, sprite: false }));
   #edid: Uint8Array;
@@ -60,12 +71,13 @@ export class Display implements Saved {
   #plugAt = NEVER;
   #unpluggedAt = -NEVER;
 
-  /** @param parts.edid of the monitor, which is connected; absent: no display */
+  /** @param parts.edid of the monitor, which is connected; absent: no display. `connector`: by what; default HDMI */
   constructor(parts: {
     readonly registers: RegisterStore;
     readonly events: EventSink;
     readonly now: () => number;
     readonly edid: Uint8Array | undefined;
+    readonly connector?: Connector;
   }) {
     this.#registers = parts.registers;
     this.#events = parts.events;
@@ -73,7 +85,12 @@ export class Display implements Saved {
     this.present = parts.edid !== undefined;
     this.#edid = parts.edid ?? new Uint8Array();
     this.#connected = this.present;
-    this.gmbus = new Gmbus({ registers: parts.registers, events: parts.events, edidAt: (pin) => this.#edidAt(pin) });
+    this.connector = parts.connector ?? DEFAULT_CONNECTOR;
+    const dp = this.connector === 'dp';
+    this.#sink = dp && this.present ? new DpSink(this.#ddc, () => mainLinkOf(parts.registers, PORT_B)) : undefined;
+    this.#aux = new AuxChannel(parts.registers, parts.events);
+    const ddcAt = (pin: number): Ddc | undefined => (!dp && pin === PIN_PORT_B ? this.#ddc : undefined);
+    this.gmbus = new Gmbus({ registers: parts.registers, events: parts.events, ddcAt });
     this.populate();
   }
 
@@ -90,6 +107,8 @@ export class Display implements Saved {
   /** Device reset: registers have their reset values. The monitor is the operator's and stays. */
   reset(): void {
     this.gmbus.reset();
+    this.#ddc.reset();
+    this.#sink?.linkLost();
     for (const flips of this.#flipping) flips.primary = flips.sprite = false;
     this.populate();
   }
@@ -114,6 +133,10 @@ export class Display implements Saved {
     this.#unpluggedAt = state.number('unplugged-at', this.#unpluggedAt, now, -NEVER);
     if (!this.present && this.connected) state.refuse('there is no port for a monitor');
     state.within('gmbus', () => this.gmbus.exchange(state));
+    state.within('ddc', () => this.#ddc.exchange(state));
+    const sink = this.#sink;
+    if (state.bool('sink', sink !== undefined) !== (sink !== undefined)) state.refuse('it tells of a monitor with another connector');
+    if (sink !== undefined) state.within('sink', () => sink.exchange(state));
     for (const pipe of PIPES) state.within(`pipe-${'abc'[pipe]}`, () => this.#exchangePipe(state, pipe, now));
     if (state.restoring) this.populate();
   }
@@ -150,6 +173,7 @@ export class Display implements Saved {
   #setConnected(connected: boolean): void {
     if (connected === this.#connected) return;
     this.#connected = connected;
+    this.#sink?.reset();
     this.#setLive();
     const hotplug = this.#registers.get(PCH_PORT_HOTPLUG);
     if ((hotplug & PORT_B_DETECTS) === 0) return;
@@ -162,8 +186,15 @@ export class Display implements Saved {
     this.#registers.set(SDEISR, this.#connected ? state | PORT_B_LIVE : state & ~PORT_B_LIVE);
   }
 
-  #edidAt(pin: number): Uint8Array | undefined {
-    return this.#connected && pin === PIN_PORT_B ? this.#edid : undefined;
+  /** The control register of an AUX channel was written. */
+  auxControl(offset: number, raw: number, old: number): void {
+    const atPortB = offset === AUX_CONTROL.B;
+    this.#aux.control(offset, raw, old, atPortB && this.#connected ? this.#sink : undefined, atPortB ? 'pch.aux-b' : undefined);
+  }
+
+  /** A port's buffer was switched off. */
+  portOff(port: number): void {
+    if (port === PORT_B) this.#sink?.linkLost();
   }
 
   // --- pipes ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
  * brings his own.
  */
 import { MptError } from '../../errors.js';
+import { type Connector, DEFAULT_CONNECTOR } from './connector.js';
 import type { Timing } from './timings.js';
 
 /** Bytes of a block. */
@@ -46,8 +47,8 @@ const AT = { VENDOR: 8, PRODUCT: 10, WEEK: 16, YEAR: 17, VERSION: 18, INPUT: 20,
 const STANDARD_SLOTS = 8;
 const DESCRIPTOR = 18;
 const CHECKSUM = EDID_BLOCK - 1;
-/** Digital, 8 bits a colour, DVI: no HDMI block follows. */
-const INPUT_DVI_8BIT = 0x80 | (2 << 4) | 1;
+/** Digital, 8 bits a colour, and the interface: DVI, as no HDMI block follows, or DisplayPort. */
+const INPUT: Readonly<Record<Connector, number>> = { hdmi: 0x80 | (2 << 4) | 1, dp: 0x80 | (2 << 4) | 5 };
 const GAMMA_2_2 = 2.2 * 100 - 100;
 /** sRGB is the default colour space (2); the first detailed timing is the native one (1). */
 const FEATURES = 0x06;
@@ -58,7 +59,7 @@ const TAG = { NAME: 0xfc, RANGE: 0xfd, NONE: 0x10 } as const;
 const ASPECTS = [16 / 10, 4 / 3, 5 / 4, 16 / 9] as const;
 
 /** One block of structure 1.4, with its checksum. */
-export function buildEdid(monitor: MonitorDescription): Uint8Array {
+export function buildEdid(monitor: MonitorDescription, connector: Connector = DEFAULT_CONNECTOR): Uint8Array {
   const edid = new Uint8Array(EDID_BLOCK);
   const [native] = monitor.detailed as readonly [Timing];
   edid.set(HEADER);
@@ -67,7 +68,7 @@ export function buildEdid(monitor: MonitorDescription): Uint8Array {
   edid.set([monitor.product & 0xff, monitor.product >> 8], AT.PRODUCT);
   edid.set([0, monitor.year - 1990, 1, 4], AT.WEEK);
   const centimetres = (pixels: number): number => Math.round((pixels * 2.54) / monitor.dpi);
-  edid.set([INPUT_DVI_8BIT, centimetres(native.width), centimetres(native.height), GAMMA_2_2, FEATURES], AT.INPUT);
+  edid.set([INPUT[connector], centimetres(native.width), centimetres(native.height), GAMMA_2_2, FEATURES], AT.INPUT);
   edid.set(chromaticity(), AT.INPUT + 5);
   for (const [offset, bits] of monitor.established) edid[offset] = bits;
   edid.fill(1, AT.STANDARD, AT.DESCRIPTORS);

@@ -1,4 +1,5 @@
 /** The monitors that vGPUs come with: those of the type table (facts: gvt.md 4.2), and one for any other resolution. */
+import { type Connector, DEFAULT_CONNECTOR } from './connector.js';
 import { buildEdid, type MonitorDescription } from './edid.js';
 import { reducedBlanking, TIMING_1024X768, TIMING_1920X1080, TIMING_1920X1200 } from './timings.js';
 
@@ -76,8 +77,8 @@ export function resolutionFault({ width, height }: Resolution): string | undefin
 }
 
 /** The EDID of the monitor with this resolution, which has no `resolutionFault`. A fresh copy. */
-export function monitorEdid({ width, height }: Resolution): Uint8Array {
-  return buildEdid(MONITORS[`${width}x${height}`] ?? monitorOf(width, height));
+export function monitorEdid({ width, height }: Resolution, connector: Connector = DEFAULT_CONNECTOR): Uint8Array {
+  return buildEdid(MONITORS[`${width}x${height}`] ?? monitorOf(width, height), connector);
 }
 
 function monitorOf(width: number, height: number): MonitorDescription {

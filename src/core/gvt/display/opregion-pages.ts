@@ -8,6 +8,7 @@ import type { MptBackend } from '../../mpt-backend.js';
 import { refusedByHypervisor } from '../guest-error-log.js';
 import type { GuestErrorLog } from '../roles.js';
 import type { StateStream } from '../state/stream.js';
+import type { Connector } from './connector.js';
 import { buildOpRegion, OPREGION_SIZE } from './opregion.js';
 
 const PAGES = OPREGION_SIZE / PAGE_SIZE;
@@ -25,11 +26,11 @@ export class OpRegionPages {
   #gfn: Gfn | undefined;
 
   /** @returns undefined where the backend has no set_opregion. @throws what allocation and set_opregion throw; nothing is kept then */
-  static offer(backend: PageHost, handle: MptVgpuOps): OpRegionPages | undefined {
+  static offer(backend: PageHost, handle: MptVgpuOps, connector: Connector): OpRegionPages | undefined {
     const { setOpregion, hostPages, mapGfnToMfn } = backend.capabilities;
     if (!setOpregion || !hostPages) return undefined;
     const pages = backend.allocateHostPages(PAGES);
-    pages.bytes.set(buildOpRegion());
+    pages.bytes.set(buildOpRegion(connector));
     try {
       handle.setOpregion(pages);
     } catch (error) {

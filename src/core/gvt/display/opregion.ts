@@ -4,6 +4,8 @@
  * table; the driver has nobody to call.
  */
 
+import { type Connector, DEFAULT_CONNECTOR } from './connector.js';
+
 /** Bytes. */
 export const OPREGION_SIZE = 0x2000;
 const SIGNATURE = 'IntelGraphicsMem';
@@ -23,21 +25,19 @@ const DEFINITIONS_HEADER = 5;
 const CRT_PINS = 2;
 
 /** One child device of 33 bytes: offsets of what is set. */
-const CHILD = { SIZE: 33, HANDLE: 0, TYPE: 2, DVO_PORT: 16, DDC_PIN: 19 } as const;
-/** The monitor of port B: a digital output that is HDMI or DVI. */
-const PORT_B = {
-  /** LFP is 0x08; the display devices are 0x04, 0x40, 0x20 and 0x10 on ports A to D. */
-  handle: 0x40,
-  /** Not internal, hotplug capable, digital, TMDS. */
-  type: 0x60d2,
-  /** DVO port: HDMI-B. */
-  dvoPort: 1,
-  /** Pin pair of port B. */
-  ddcPin: 5,
-} as const;
+const CHILD = { SIZE: 33, HANDLE: 0, TYPE: 2, DVO_PORT: 16, DDC_PIN: 19, AUX_CHANNEL: 25 } as const;
+/** LFP is 0x08; the display devices are 0x04, 0x40, 0x20 and 0x10 on ports A to D. */
+const PORT_B_HANDLE = 0x40;
+/** The monitor of port B, by what it is connected. */
+const PORT_B: Readonly<Record<Connector, Readonly<Record<'type' | 'dvoPort' | 'ddcPin' | 'auxChannel', number>>>> = {
+  /** Not internal, hotplug capable, digital, TMDS. DVO port HDMI-B. Pin pair of port B. */
+  hdmi: { type: 0x60d2, dvoPort: 1, ddcPin: 5, auxChannel: 0 },
+  /** Not internal, hotplug capable, digital, DisplayPort. DVO port DP-B. AUX channel B. */
+  dp: { type: 0x68c6, dvoPort: 7, ddcPin: 0, auxChannel: 0x10 },
+};
 
 /** The OpRegion of a vGPU with its monitor at port B. */
-export function buildOpRegion(): Uint8Array {
+export function buildOpRegion(connector: Connector = DEFAULT_CONNECTOR): Uint8Array {
   const bytes = new Uint8Array(OPREGION_SIZE);
   const view = new DataView(bytes.buffer);
   text(bytes, 0, SIGNATURE);
@@ -45,12 +45,12 @@ export function buildOpRegion(): Uint8Array {
   view.setUint32(AT.VERSION, VERSION_2_0, true);
   view.setUint32(AT.MAILBOXES, MAILBOX_VBT, true);
   view.setUint32(AT.LID, LID_OPEN, true);
-  bytes.set(buildVbt(), AT.VBT);
+  bytes.set(buildVbt(connector), AT.VBT);
   return bytes;
 }
 
 /** Header, BDB header, one block. */
-function buildVbt(): Uint8Array {
+function buildVbt(connector: Connector): Uint8Array {
   const block = DEFINITIONS_HEADER + CHILD.SIZE;
   const bdbSize = BDB.HEADER + 3 + block;
   const bytes = new Uint8Array(VBT.HEADER + bdbSize);
@@ -71,10 +71,12 @@ function buildVbt(): Uint8Array {
   bytes[at + 3] = CRT_PINS;
   bytes[at + 3 + 4] = CHILD.SIZE;
   const child = at + 3 + DEFINITIONS_HEADER;
-  view.setUint16(child + CHILD.HANDLE, PORT_B.handle, true);
-  view.setUint16(child + CHILD.TYPE, PORT_B.type, true);
-  bytes[child + CHILD.DVO_PORT] = PORT_B.dvoPort;
-  bytes[child + CHILD.DDC_PIN] = PORT_B.ddcPin;
+  const { type, dvoPort, ddcPin, auxChannel } = PORT_B[connector];
+  view.setUint16(child + CHILD.HANDLE, PORT_B_HANDLE, true);
+  view.setUint16(child + CHILD.TYPE, type, true);
+  bytes[child + CHILD.DVO_PORT] = dvoPort;
+  bytes[child + CHILD.DDC_PIN] = ddcPin;
+  bytes[child + CHILD.AUX_CHANNEL] = auxChannel;
   bytes[26] = -bytes.reduce((sum, byte) => sum + byte, 0);
   return bytes;
 }

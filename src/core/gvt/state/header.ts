@@ -3,6 +3,7 @@
  * schema validator may check it against `vgpu-state.schema.json` too, for better messages; what stands here is what counts.
  */
 import { PCI_IDENTITY } from '../device-info.js';
+import { CONNECTORS, type Connector } from '../display/connector.js';
 import type { GpuRange } from '../resources.js';
 import { refusal } from './limits.js';
 
@@ -30,6 +31,8 @@ export interface StateOfVgpu {
   /** PCI function in the guest. */
   readonly bdf: number;
   readonly display: boolean;
+  /** What the monitor is connected by. */
+  readonly connector: Connector;
   /** Bytes of the GGTT's address space, which the guest knows: no other range will do. */
   readonly aperture: GpuRange;
   readonly hidden: GpuRange;
@@ -67,6 +70,7 @@ const SHAPE = {
     id: count(7, 1),
     bdf: count(0xffff),
     display: (value: unknown) => typeof value === 'boolean',
+    connector: (value: unknown) => CONNECTORS.includes(value as Connector),
     aperture: RANGE,
     hidden: RANGE,
     fences: count(32),

@@ -35,6 +35,7 @@ export function saveState(vgpu: Vgpu): Uint8Array {
         id,
         bdf,
         display: display.present,
+        connector: display.connector,
         aperture,
         hidden,
         fences: fences.length,
