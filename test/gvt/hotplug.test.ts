@@ -1,7 +1,10 @@
 /** The monitor comes and goes: live state, interrupt, EDID, and the time that an unplugged one stays away. */
 import t from 'tap';
+import { MptError } from '../../src/core/errors.js';
+import { CONNECTORS } from '../../src/core/gvt/display/connector.js';
 import { monitorEdid } from '../../src/core/gvt/display/monitors.js';
-import { fixture } from './memory-backend.js';
+import { Random } from '../core/random.js';
+import { type Fixture, fixture } from './memory-backend.js';
 
 const [FUSES, PCH_FUSES, ISR, IMR, IIR, HOTPLUG] = [0x4_2014, 0xc_2014, 0xc_4000, 0xc_4004, 0xc_4008, 0xc_4030];
 const PORT_B = 1 << 21;
@@ -126,3 +129,67 @@ t.test('a guest that does not listen, and one that resets the device', async (t)
   f.gvt.reset(f.vgpu);
   t.equal(f.vgpu.registers.get(ISR), PORT_B);
 });
+
+t.test('EDIDs of any content, over either connector, while the cable is pulled and plugged all the time', async (t) => {
+  const random = new Random(0xed1d);
+  for (const connector of CONNECTORS) {
+    const f = fixture({ connector });
+    const { gvt, vgpu, write, read, time } = f;
+    write(IMR, 0);
+    write(HOTPLUG, DETECT);
+    let refused = 0;
+    for (let round = 0; round < 2000; round++) {
+      const blocks = random.below(6);
+      const edid = Uint8Array.from({ length: blocks * 128 + (random.below(20) === 0 ? random.below(128) : 0) }, () => random.below(256));
+      if (random.below(4) > 0) edid.set([0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00].slice(0, edid.length));
+      if (random.below(4) > 0 && blocks > 0) edid[126] = blocks - 1;
+      for (let block = 0; block < blocks && random.below(16) > 0; block++) {
+        const bytes = edid.subarray(block * 128, block * 128 + 128);
+        bytes[127] = 0;
+        bytes[127] = -bytes.reduce((sum, byte) => sum + byte, 0);
+      }
+      const before = vgpu.display.edid;
+      try {
+        gvt.setEdid(vgpu, edid);
+      } catch (error) {
+        if (!MptError.is(error, 'INVALID_ARGUMENT')) throw error;
+        refused++;
+        t.equal(vgpu.display.edid, before, 'one that is refused changes nothing');
+        continue;
+      }
+      if (random.below(2) === 0) gvt.emulateHotplug(vgpu, random.below(2) === 0);
+      time.ns += random.below(2) * 6e8;
+      gvt.runSlice(1);
+      edid.fill(0);
+      // The guest reads an offset of it, however the monitor is connected; what was given is copied.
+      const live = (read(ISR) & PORT_B) !== 0;
+      const offset = random.below(256);
+      const wanted = vgpu.display.edid[offset % vgpu.display.edid.length];
+      t.equal(connector === 'hdmi' ? byGmbus(f, offset) : byAux(f, offset), live ? wanted : undefined);
+    }
+    t.ok(refused > 200 && refused < 1800, `${refused} of 2000 are no EDIDs`);
+    t.equal(gvt.defects, 0);
+  }
+});
+
+/** The byte of the EDID at an offset; undefined where nobody answers. */
+function byGmbus({ write, read }: Fixture, offset: number): number | undefined {
+  write(0xc_5100, 5);
+  write(0xc_5104, (0x4600_0000 | (1 << 16) | (offset << 8) | 0xa1) >>> 0);
+  const acknowledged = (read(0xc_5108) & (1 << 10)) === 0;
+  const byte = read(0xc_510c) & 0xff;
+  write(0xc_5104, 0x8000_0000);
+  write(0xc_5104, 0);
+  return acknowledged ? byte : undefined;
+}
+
+function byAux({ write, read }: Fixture, offset: number): number | undefined {
+  for (const [size, ...dwords] of [
+    [5, 0x4000_5000, offset << 24],
+    [4, 0x1000_5000],
+  ] as const) {
+    for (const [i, dword] of dwords.entries()) write(0xe_4114 + 4 * i, dword >>> 0);
+    write(0xe_4110, (0x8000_0000 | (size << 20)) >>> 0);
+  }
+  return (read(0xe_4110) & 0x1000_0000) === 0 ? (read(0xe_4114) >>> 16) & 0xff : undefined;
+}
