@@ -10,7 +10,7 @@ import { CONFORMANCE } from './jobs/conformance.js';
 import { GVT } from './jobs/gvt.js';
 import { I915 } from './jobs/i915.js';
 import { I915_BOOTS, I915_BOOTS_50 } from './jobs/i915-boots.js';
-import { I915_DISPLAY } from './jobs/i915-display.js';
+import { I915_DISPLAY, I915_DISPLAY_DP } from './jobs/i915-display.js';
 import { I915_SPEED } from './jobs/i915-speed.js';
 import { I915_WESTON } from './jobs/i915-weston.js';
 import { MDPY } from './jobs/mdpy.js';
@@ -28,6 +28,7 @@ export const JOBS: readonly Job[] = [
   I915_BOOTS,
   CONFORMANCE,
   I915_BOOTS_50,
+  I915_DISPLAY_DP,
   BOOTTIME,
   I915_SPEED,
   RECORD,

@@ -2,6 +2,8 @@
  * Debian's unmodified i915 on the GVT vGPU, display fused off: it binds, its engines do what GEM programs and Debian's benchmarks ask, and
  * a batch that hangs costs one reset of its engine.
  */
+import { i915Complaint } from '../i915-complaint.js';
+import { i915ProbeMs } from '../i915-probe.js';
 import { type Job, type Lab, LINE_LIMIT_S, mustEqual } from '../job.js';
 import { igt } from '../trees.js';
 
@@ -51,18 +53,6 @@ ${HANGS.map(([what, engine]) => `gem-hang ${what} ${engine}\necho "resets of ${e
 echo "resets after ${resets}"
 `;
 
-/** What i915 says of its own accord when something is not as it should be. */
-const COMPLAINTS = /i915.*(\*ERROR\*|WARN|wedged|GPU HANG|Resetting)|\[drm:.*\*ERROR\*/;
-
-/** Lines of the console until i915 was initialised, and how long that took it. */
-function probe(text: string): { complaint: string | undefined; ms: number } {
-  const at = (pattern: RegExp): number => Number(new RegExp(`^\\[ *([\\d.]+)\\].*${pattern.source}`, 'm').exec(text)?.[1] ?? Number.NaN);
-  return {
-    complaint: text.split('\n').find((line) => COMPLAINTS.test(line)),
-    ms: Math.round((at(/Initialized i915/) - at(/Virtual GPU for Intel GVT-g detected/)) * 1000),
-  };
-}
-
 /** The first things that a benchmark said. */
 const figures = (said: readonly string[]): string =>
   said
@@ -82,9 +72,8 @@ async function run(lab: Lab): Promise<void> {
     });
     await lab.check('gem-check: stores, blits and contexts are right byte for byte', async () => void (await line(/^(gem-check done)$/)));
     mustEqual('resets', await line(/^resets before (\d+)$/), '0');
-    const { complaint, ms } = probe(guest.console);
-    await lab.check('i915 has nothing to complain of', () => mustEqual('its first complaint', complaint, undefined));
-    lab.tell(`i915: ${ms} ms from detected to initialised`);
+    await lab.check('i915 has nothing to complain of', () => mustEqual('its first complaint', i915Complaint(guest.console), undefined));
+    lab.tell(`i915: ${i915ProbeMs(guest.console)} ms from detected to initialised`);
 
     for (const [name, , exit = 0] of BENCHMARKS) {
       const said: string[] = [];
