@@ -172,10 +172,11 @@ async function savedVgpu(options: ServeOptions): Promise<Pick<ServeInput, 'state
 }
 
 function notWithRestore(options: ServeOptions): { readonly option: string; readonly what: string } | undefined {
-  const { type, display, record } = options;
+  const { type, display, connector, record } = options;
   if (record !== undefined) return { option: 'record', what: 'a recording begins with a new vGPU, not with a saved one' };
   const [resource] = Object.keys(resourcesOf(options));
-  const option = resource ?? (type !== undefined ? 'type' : display === false ? 'no-display' : undefined);
+  const given = { type, 'no-display': display === false || undefined, connector };
+  const option = resource ?? Object.entries(given).find(([, value]) => value !== undefined)?.[0];
   return option === undefined ? undefined : { option, what: `--${option} is what the saved vGPU says` };
 }
 
