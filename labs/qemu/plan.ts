@@ -12,6 +12,7 @@ import { I915 } from './jobs/i915.js';
 import { I915_BOOTS, I915_BOOTS_50 } from './jobs/i915-boots.js';
 import { I915_DISPLAY, I915_DISPLAY_DP } from './jobs/i915-display.js';
 import { I915_SPEED } from './jobs/i915-speed.js';
+import { I915_STATE } from './jobs/i915-state.js';
 import { I915_WESTON } from './jobs/i915-weston.js';
 import { MDPY } from './jobs/mdpy.js';
 import { RECORD, RECORDINGS } from './jobs/record.js';
@@ -24,6 +25,7 @@ export const JOBS: readonly Job[] = [
   GVT,
   I915,
   I915_DISPLAY,
+  I915_STATE,
   I915_WESTON,
   I915_BOOTS,
   CONFORMANCE,

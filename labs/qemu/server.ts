@@ -123,10 +123,19 @@ export class DeviceServer {
   }
 
   /** Changes the device's monitor. @param args of `mpt display`: `--unplug`, `--plug` or `--edid FILE`. @throws Error with what it said */
-  async monitor(...args: readonly string[]): Promise<void> {
-    const command = [MPT, 'display', this.socket, ...args];
-    const { status, stderr } = await run(process.execPath, command, { cwd: this.#checkout, timeoutS: DISPLAY_LIMIT_S });
-    if (status !== 0) throw new Error(`mpt display ${args.join(' ')} ended with ${status}: ${lastLine(stderr) || 'it said nothing'}`);
+  monitor(...args: readonly string[]): Promise<void> {
+    return this.#order('display', args);
+  }
+
+  /** Saves, puts away or exchanges the device's vGPU. @param args of `mpt state`. @throws Error with what it said */
+  state(...args: readonly string[]): Promise<void> {
+    return this.#order('state', args);
+  }
+
+  async #order(command: string, args: readonly string[]): Promise<void> {
+    const all = [MPT, command, this.socket, ...args];
+    const { status, stderr } = await run(process.execPath, all, { cwd: this.#checkout, timeoutS: DISPLAY_LIMIT_S });
+    if (status !== 0) throw new Error(`mpt ${command} ${args.join(' ')} ended with ${status}: ${lastLine(stderr) || 'it said nothing'}`);
   }
 
   /**

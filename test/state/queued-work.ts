@@ -132,11 +132,15 @@ export class QueuedWork {
       .filter((word) => this.#word(word) !== DONE[word]);
   }
 
-  /** Rows that the fill has done. */
+  /** Rows that the fill has done, from the first one on. */
   rowsFilled(): number {
-    let rows = 0;
-    while (rows < FILL_ROWS && this.#agent.read(AT.PICTURE + rows * PITCH, 4) === FILL_COLOUR) rows++;
-    return rows;
+    let [low, high] = [0, FILL_ROWS];
+    while (low < high) {
+      const row = (low + high) >> 1;
+      if (this.#agent.read(AT.PICTURE + row * PITCH, 4) === FILL_COLOUR) low = row + 1;
+      else high = row;
+    }
+    return low;
   }
 
   static readonly rows = FILL_ROWS;

@@ -2,6 +2,7 @@
 import type { ConformanceCase } from '../case.js';
 import { ACCESS_CASES } from './access.js';
 import { ATTACH_CASES } from './attach.js';
+import { ATTACH_AGAIN_CASES } from './attach-again.js';
 import { CAPABILITY_CASES } from './capability.js';
 import { DETACH_CASES } from './detach.js';
 import { DMA_CASES } from './dma.js';
@@ -25,6 +26,7 @@ export const CASES: readonly ConformanceCase[] = [
   ...CAPABILITY_CASES,
   ...ATTACH_CASES,
   ...DETACH_CASES,
+  ...ATTACH_AGAIN_CASES,
   ...MACHINE_CASES,
   ...GUEST_MEMORY_CASES,
   ...FRAME_CASES,

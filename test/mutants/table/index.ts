@@ -2,6 +2,7 @@
 import { OP_INDEX } from '../../../src/core/mpt.js';
 import type { Mutant } from '../mutant.js';
 import { ATTACH_MUTANTS } from './attach.js';
+import { ATTACH_AGAIN_MUTANTS } from './attach-again.js';
 import { DMA_MUTANTS } from './dma.js';
 import { DMA_REFERENCE_MUTANTS } from './dma-references.js';
 import { FRAME_MUTANTS } from './frames.js';
@@ -18,6 +19,7 @@ import { UNTRACK_MUTANTS } from './untrack.js';
 export const MUTANTS: readonly Mutant[] = [
   ...HOST_MUTANTS,
   ...ATTACH_MUTANTS,
+  ...ATTACH_AGAIN_MUTANTS,
   ...MEMORY_MUTANTS,
   ...FRAME_MUTANTS,
   ...MSI_MUTANTS,
