@@ -107,6 +107,11 @@ const DIRECTIONS: readonly { file: string; allowed: readonly string[]; forbidden
     forbidden: ['../native/fd.js', '../backends/index.js', '../vfio/server.js', '../jobs/run.js', 'koffi', 'node:net'],
   },
   {
+    file: 'src/sysfs/x.ts',
+    allowed: ['./node.js', '../core/bus/index.js', '../native/mount.js', 'node:fs', 'node:fs/promises', 'node:path'],
+    forbidden: ['../vfio/index.js', '../backends/index.js', '../cli/daemon/daemon.js', 'koffi', 'node:net', 'node:crypto'],
+  },
+  {
     file: 'src/guest/x.ts',
     allowed: ['./agent.js', './agent/protocol.js', '../core/machine.js'],
     forbidden: ['../native/fd.js', '../backends/index.js', '../conformance/index.js', 'koffi', 'node:fs'],

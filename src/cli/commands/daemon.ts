@@ -30,9 +30,12 @@ export async function daemonCommand({ config: path, mount, runtime, log: logForm
       const daemon = await Daemon.start(config, log);
       const { bus } = daemon;
       const control = controlSocket(config.runtime);
-      if (json === true) printJson({ type: 'ready', control, gpus: bus.gpus.map(({ gpu }) => gpu), vgpus: bus.vgpuCount });
+      if (json === true)
+        printJson({ type: 'ready', control, mount: daemon.mounted ?? null, gpus: bus.gpus.map(({ gpu }) => gpu), vgpus: bus.vgpuCount });
       else {
-        print(`ready: ${bus.gpus.length} GPUs, ${bus.vgpuCount} vGPUs, control socket ${control}`);
+        print(
+          `ready: ${bus.gpus.length} GPUs, ${bus.vgpuCount} vGPUs, control socket ${control}${daemon.mounted === undefined ? '' : `, tree ${daemon.mounted}`}`,
+        );
         print('Ctrl-C ends it.');
       }
       await stopAsked;

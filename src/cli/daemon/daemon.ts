@@ -2,12 +2,14 @@
  * The daemon: the bus with its GPUs, the sockets of the vGPUs, the control socket; later parts are opened after earlier ones and closed before
  * them. What a killed daemon left (sockets, a dead mount) is taken over.
  */
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { VgpuBus } from '../../core/bus/index.js';
+import { randomUuid, VgpuBus } from '../../core/bus/index.js';
 import { MptError } from '../../core/errors.js';
 import { libcSyscalls } from '../../native/libc.js';
 import { LockFile } from '../../native/lock-file.js';
+import { mountTree } from '../../sysfs/index.js';
 import { realServerCalls, removeDeadSocket } from '../../vfio/index.js';
 import { serveDisplay } from '../display/socket-server.js';
 import { ioError } from '../files.js';
@@ -24,6 +26,8 @@ export class Daemon {
   readonly bus = new VgpuBus();
   readonly config: DaemonConfig;
   readonly log: Log;
+  /** Folder of the tree; undefined without one. */
+  mounted: string | undefined;
   /** What is undone at the end, last first. */
   readonly #undo: (() => void | Promise<void>)[] = [];
   #stopped: Promise<void> | undefined;
@@ -73,8 +77,28 @@ export class Daemon {
       const display = await serveDisplay(join(runtime, `${gpu}.display`), { picture: async () => this.#foreground(gpu)?.picture() });
       this.#undo.push(() => display.close());
     }
+    if (config.mount !== undefined) await this.#mount(config.mount);
     const control = await serveControl(controlSocket(runtime), bus, log);
     this.#undo.push(() => control.close());
+  }
+
+  /** Where this machine has no FUSE the daemon goes on without the tree. */
+  async #mount(folder: string): Promise<void> {
+    const { bus, config, log } = this;
+    try {
+      const tree = await mountTree(folder, {
+        bus,
+        owner: config.tree,
+        newUuid: () => randomUuid(randomBytes(16)),
+        onRefused: (path, error) => log.refused('access', error, { path }),
+      });
+      this.#undo.push(() => tree.close());
+      log.info('tree mounted', { folder: tree.folder });
+      this.mounted = tree.folder;
+    } catch (error) {
+      if (!MptError.is(error, 'UNAVAILABLE')) throw error;
+      log.warn('running without the tree', { folder, why: error.message });
+    }
   }
 
   async #close(): Promise<void> {

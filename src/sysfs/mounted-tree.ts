@@ -1,0 +1,136 @@
+/** The tree on a folder: a FUSE mount of our own, served on the main loop. */
+import { mkdirSync, realpathSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { MptError } from '../core/errors.js';
+import { OwnedFd } from '../native/fd.js';
+import { libcSyscalls } from '../native/libc.js';
+import { MNT, MS, mount, mountedOn, unmount } from '../native/mount.js';
+import { O } from '../native/syscalls.js';
+import { type Watch, watchReadable } from '../native/watch.js';
+import { NOTIFY_POLL, OUT, S } from './abi.js';
+import { FileSystem, type FileSystemOptions } from './file-system.js';
+import { Reply, Request, setU64 } from './message.js';
+
+const DEVICE = '/dev/fuse';
+const TYPE = 'fuse.mpt';
+const ENOTCONN = 107;
+const ENODEV = 19;
+const EPERM = 1;
+const ENOENT = 2;
+const EINTR = 4;
+const EAGAIN = 11;
+/** Requests that are answered before the main loop gets its turn. */
+const BURST = 256;
+
+export class MountedTree {
+  /** Where it is. */
+  readonly folder: string;
+  readonly files: FileSystem;
+  readonly #fd: OwnedFd;
+  readonly #watch: Watch;
+  readonly #request = new Request();
+  readonly #reply = new Reply();
+  readonly #detach = (): void => void unmount(this.folder, MNT.FORCE | MNT.DETACH);
+  #closed = false;
+
+  /**
+   * Mounts the tree; a mount there whose owner is dead is taken away first.
+   * @throws MptError UNAVAILABLE where this machine or user cannot mount it, with the reason; BUSY when another daemon's tree is there; IO
+   */
+  static async mount(folder: string, options: Omit<FileSystemOptions, 'onWake'>): Promise<MountedTree> {
+    const place = await makeRoom(folder);
+    const device = libcSyscalls.open(DEVICE, O.RDWR | O.NONBLOCK | O.CLOEXEC);
+    if (device < 0)
+      throw new MptError('UNAVAILABLE', `${DEVICE} cannot be opened`, { op: 'mount', errno: -device, hint: 'the tree needs FUSE' });
+    const fd = new OwnedFd(libcSyscalls, device, DEVICE);
+    const data = `fd=${fd.fd},rootmode=${(S.IFDIR | 0o755).toString(8)},user_id=${process.getuid?.() ?? 0},group_id=${process.getgid?.() ?? 0},allow_other,default_permissions`;
+    const mounted = mount('mpt', place, TYPE, MS.NOSUID | MS.NODEV | MS.NOEXEC, data);
+    if (mounted < 0) {
+      fd.close();
+      throw new MptError(mounted === -EPERM ? 'UNAVAILABLE' : 'IO', `${place} cannot be mounted on`, {
+        op: 'mount',
+        errno: -mounted,
+        ...(mounted === -EPERM ? { hint: 'it takes root, or a user and mount namespace' } : {}),
+      });
+    }
+    return new MountedTree(place, fd, options);
+  }
+
+  private constructor(folder: string, fd: OwnedFd, options: Omit<FileSystemOptions, 'onWake'>) {
+    this.folder = folder;
+    this.#fd = fd;
+    this.files = new FileSystem({ ...options, onWake: (handle) => this.#notify(handle) });
+    this.#watch = watchReadable(fd.fd, () => this.#serve());
+    process.on('exit', this.#detach);
+  }
+
+  /** Unmounts. Whoever has a file open gets ENODEV or ENOTCONN. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    process.off('exit', this.#detach);
+    this.#watch.close();
+    this.#detach();
+    this.#fd.close();
+  }
+
+  #serve(): void {
+    const { bytes } = this.#request;
+    for (let i = 0; i < BURST && !this.#closed; i++) {
+      const got = libcSyscalls.read(this.#fd.fd, bytes);
+      if (got === -EAGAIN) return;
+      // ENOENT: whoever asked has gone.
+      if (got === -ENOENT || got === -EINTR) continue;
+      // Somebody else unmounted it.
+      if (got === -ENODEV || got <= 0) {
+        this.#watch.close();
+        return;
+      }
+      this.#request.length = got;
+      this.files.answer(this.#request, this.#reply, this.#send);
+    }
+  }
+
+  /** A reply that nobody waits for any more is refused with ENOENT. */
+  readonly #send = (bytes: Uint8Array): void => {
+    if (!this.#closed) libcSyscalls.write(this.#fd.fd, bytes);
+  };
+
+  #notify(handle: number): void {
+    const message = new DataView(new ArrayBuffer(OUT.SIZE + 8));
+    message.setUint32(OUT.LENGTH, message.byteLength, true);
+    message.setInt32(OUT.ERROR, NOTIFY_POLL, true);
+    setU64(message, OUT.SIZE, handle);
+    this.#send(new Uint8Array(message.buffer));
+  }
+}
+
+/** The folder, made if it is not there, with nothing of a dead daemon on it. @returns its real path */
+async function makeRoom(folder: string): Promise<string> {
+  try {
+    // The folder itself cannot be looked at while a dead mount is on it.
+    mkdirSync(dirname(folder), { recursive: true });
+    const place = join(realpathSync(dirname(folder)), basename(folder));
+    while (mountedOn(place).at(-1) === TYPE) {
+      const error = await stat(place).then(
+        () => undefined,
+        (failure: NodeJS.ErrnoException) => failure,
+      );
+      if (error === undefined)
+        throw new MptError('BUSY', `another daemon's tree is on ${place}`, { op: 'mount', hint: 'stop it, or name another folder' });
+      if (error.errno !== -ENOTCONN) throw error;
+      const gone = unmount(place, MNT.FORCE | MNT.DETACH);
+      if (gone < 0) throw new MptError('IO', `the dead mount on ${place} cannot be taken away`, { op: 'mount', errno: -gone });
+    }
+    mkdirSync(place, { recursive: true, mode: 0o755 });
+    return realpathSync(place);
+  } catch (error) {
+    if (MptError.is(error)) throw error;
+    const { errno } = error as NodeJS.ErrnoException;
+    throw new MptError('IO', `${folder} cannot be mounted on`, {
+      op: 'mount',
+      ...(errno === undefined ? { cause: error } : { errno: Math.abs(errno) }),
+    });
+  }
+}
