@@ -16,10 +16,15 @@ const DEVICE = '/dev/fuse';
 const TYPE = 'fuse.mpt';
 const ENOTCONN = 107;
 const ENODEV = 19;
-const EPERM = 1;
 const ENOENT = 2;
 const EINTR = 4;
 const EAGAIN = 11;
+/** What a machine or a user lacks. */
+const CURES: Readonly<Record<number, string>> = {
+  1: 'it takes root, or a user and mount namespace',
+  19: 'the kernel has no FUSE',
+  22: '/dev/fuse is not that of FUSE',
+};
 /** Requests that are answered before the main loop gets its turn. */
 const BURST = 256;
 
@@ -48,10 +53,11 @@ export class MountedTree {
     const mounted = mount('mpt', place, TYPE, MS.NOSUID | MS.NODEV | MS.NOEXEC, data);
     if (mounted < 0) {
       fd.close();
-      throw new MptError(mounted === -EPERM ? 'UNAVAILABLE' : 'IO', `${place} cannot be mounted on`, {
+      const cure = CURES[-mounted];
+      throw new MptError(cure === undefined ? 'IO' : 'UNAVAILABLE', `${place} cannot be mounted on`, {
         op: 'mount',
         errno: -mounted,
-        ...(mounted === -EPERM ? { hint: 'it takes root, or a user and mount namespace' } : {}),
+        ...(cure === undefined ? {} : { hint: cure }),
       });
     }
     return new MountedTree(place, fd, options);

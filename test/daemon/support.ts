@@ -28,6 +28,8 @@ export interface DaemonSetup {
   /** Words in front of the command. */
   readonly wrapper?: readonly string[];
   readonly folder?: string;
+  /** Mount the tree in its folder. */
+  readonly treeInFolder?: boolean;
 }
 
 export class TestDaemon {
@@ -38,9 +40,10 @@ export class TestDaemon {
   stderr = '';
   #look: () => void = () => {};
 
-  constructor({ config, args = [], wrapper = [], folder }: DaemonSetup = {}) {
+  constructor({ config, args = [], wrapper = [], folder, treeInFolder = false }: DaemonSetup = {}) {
     this.folder = folder ?? mkdtempSync(join(tmpdir(), 'mpt-daemon-'));
     const words = [...wrapper, process.execPath, MPT, 'daemon', '--runtime', this.runtime, ...args];
+    if (treeInFolder) words.push('--mount', this.tree);
     if (config !== undefined) {
       const file = join(this.folder, 'config.json');
       writeFileSync(file, JSON.stringify(config));
@@ -74,6 +77,10 @@ export class TestDaemon {
 
   get runtime(): string {
     return join(this.folder, 'run');
+  }
+
+  get tree(): string {
+    return join(this.folder, 'sys');
   }
 
   /** What lies in its folder, but the lock. */
