@@ -1,18 +1,14 @@
-/** Many lives of a VM, and deaths of the process that has it: neither this process nor the hypervisor is left with anything. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+/** Lives of a VM: this process is left with nothing. That the hypervisor is not either, after a thousand and after kills: `npm run lab:acrn`. */
+import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { Random } from '../core/random.js';
 import { ABIS, noAcrn, noStandIn, standInAtRest, standInState } from './support.js';
 
 const PROGRAM = fileURLToPath(new URL('./cycles-program.js', import.meta.url));
-/** A thousand in all. */
-const CYCLES = 500;
-const KILLS = 15;
+const CYCLES = 100;
 const AT_REST = { files: [], leaked: { fds: 0, threads: 0, mappings: 0 } };
 
-t.setTimeout(240_000);
+t.setTimeout(120_000);
 
 for (const abi of ABIS)
   t.test(`${abi}: ${CYCLES} times create, run, destroy`, { skip: noAcrn }, async (t) => {
@@ -25,30 +21,6 @@ for (const abi of ABIS)
     const after = await standInAtRest();
     t.equal(after.created - before.created, CYCLES);
     t.equal(after.destroyed, after.created);
-    t.match(after, AT_REST, 'the hypervisor');
-  });
-
-for (const abi of ABIS)
-  t.test(`${abi}: kill -9 at random moments`, { skip: noStandIn }, async (t) => {
-    const random = new Random(abi === 'hsm' ? 0x4b1 : 0x4b2);
-    const children: ChildProcess[] = [];
-    const { created } = standInState();
-    for (let n = 0; n < KILLS; n++) {
-      // Two at a time: one dies while the other goes on.
-      while (children.length < 2) children.push(spawn(process.execPath, [PROGRAM, abi, '0'], { stdio: 'ignore' }));
-      await new Promise((resolve) => setTimeout(resolve, 250 + random.below(250)));
-      const victim = children.shift() as ChildProcess;
-      victim.kill('SIGKILL');
-      if (victim.exitCode === null && victim.signalCode === null) await once(victim, 'exit');
-      t.equal(victim.signalCode, 'SIGKILL', 'it was alive');
-    }
-    for (const child of children) {
-      child.kill('SIGKILL');
-      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-    }
-    const after = await standInAtRest();
-    t.ok(after.created - created > KILLS, `${after.created - created} VMs`);
-    t.equal(after.destroyed, after.created, 'every VM is gone');
     t.match(after, AT_REST, 'the hypervisor');
   });
 

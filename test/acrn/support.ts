@@ -1,5 +1,6 @@
 /** What the ACRN tests share: the named skip, machines, and the stand-in's control device (labs/acrn). */
-import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { Control } from '../../labs/acrn/programs/control.js';
+import { leftovers, type Report } from '../../labs/acrn/standin.js';
 import { type AcrnBackend, type AcrnHandle, type AcrnMachine, type AcrnOptions, acrnModule } from '../../src/backends/acrn/index.js';
 import { Bdf, VgpuId } from '../../src/core/addresses.js';
 import type { RamRegion } from '../../src/core/guest-ram.js';
@@ -47,47 +48,25 @@ export const attach = (
 ): AcrnHandle =>
   backend.attachVgpu({ id: VgpuId(1), vmId: machine.vmId, bdf: Bdf(0x10), ...(pvmmio === undefined ? {} : { pvmmio }) }) as AcrnHandle;
 
-/** What the stand-in tells of itself. */
-export interface StandInState {
-  readonly created: number;
-  readonly destroyed: number;
-  readonly leaked: Readonly<Record<'fds' | 'threads' | 'mappings', number>>;
-  readonly files: readonly {
-    readonly mappings: number;
-    readonly tableUsed: number;
-    readonly segments: number;
-    readonly strays: number;
-    readonly slotsNotFree: number;
-    readonly pending: number;
-  }[];
-}
-
-/** Gives the stand-in one command. @returns what it answers */
-export function standIn(line: string): unknown {
-  const fd = openSync('/dev/acrn_standin', 'r+');
+const asked = <T>(ask: (control: Control) => T): T => {
+  const control = new Control();
   try {
-    writeSync(fd, `${line}\n`);
-    let text = '';
-    const chunk = Buffer.alloc(65_536);
-    while (!text.includes('\n')) {
-      const length = readSync(fd, chunk, 0, chunk.length, null);
-      if (length <= 0) break;
-      text += chunk.toString('utf8', 0, length);
-    }
-    return JSON.parse(text);
+    return ask(control);
   } finally {
-    closeSync(fd);
+    control.close();
   }
-}
+};
 
-export const standInState = (): StandInState => standIn('state') as StandInState;
+/** Gives the stand-in one command (labs/acrn/README.md). */
+export const standIn = (line: string): void => asked((control) => control.tell(line));
+
+export const standInState = (): Report => asked((control) => control.state());
 
 /** Hang-ups are seen a moment after a close: waits until the stand-in holds nothing. @returns what is left after a second */
-export async function standInAtRest(): Promise<StandInState> {
+export async function standInAtRest(): Promise<Report> {
   for (let tries = 0; ; tries++) {
     const state = standInState();
-    const { fds, threads, mappings } = state.leaked;
-    if ((state.files.length === 0 && fds === 0 && threads === 0 && mappings === 0) || tries === 50) return state;
+    if (leftovers(state) === undefined || tries === 50) return state;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -127,6 +127,7 @@ export class AcrnMachine implements Machine {
   /** Memory that the guest has at an address, for an access that came as a request all the same. */
   memoryAt(address: number): RamAccess | undefined {
     if (this.memory.find(address) !== undefined) return this.memory;
+    if (this.registerFiles.size === 0) return undefined;
     for (const file of this.registerFiles) if (file.find(address) !== undefined) return file;
     return undefined;
   }

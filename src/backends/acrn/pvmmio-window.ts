@@ -50,9 +50,10 @@ export class PvmmioWindow {
       try {
         this.close();
       } catch (second) {
-        // What could not be taken away stays mapped with the VM; the first failure tells why.
+        // What could not be taken away stays mapped until something else is to stand there; the first failure tells why.
         if (!MptError.is(second)) throw second;
       }
+      vm.registerFiles.delete(this.#file);
       throw error;
     }
   }

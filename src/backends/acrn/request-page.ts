@@ -23,7 +23,6 @@ const PCI = {
   func: word(R['reqs.pci_request.func']),
   reg: word(R['reqs.pci_request.reg']),
 } as const;
-const POLLING = word(R.completion_polling);
 const STATE = word(R.processed);
 
 const CONFIG_SIZE = 4096;
@@ -34,6 +33,7 @@ const SIZE_MAX = 8;
 export class RequestPage {
   /** The slots' words. Atomics on them are plain loads that the compiler does not move. */
   readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
   readonly #owner: number;
   readonly #vcpus: number;
   /** What the request in progress is, checked. */
@@ -43,12 +43,11 @@ export class RequestPage {
   size = 0;
   bdf = Bdf(0);
   readonly value = new Uint32Array(2);
-  /** The hypervisor looks at the slot's state itself, until it says complete. */
-  polled = false;
 
   /** @param ownerWord offset of the word that tells whose a request is */
   constructor(page: ArrayBuffer, vcpus: number, ownerWord: number) {
     this.#words = new Int32Array(page, 0, (C.ACRN_IO_REQUEST_MAX * R.size) / 4);
+    this.#bytes = new Uint8Array(page);
     this.#vcpus = Math.min(Math.max(vcpus, 1), C.ACRN_IO_REQUEST_MAX);
     this.#owner = word(ownerWord);
   }
@@ -66,27 +65,26 @@ export class RequestPage {
 
   /** Reads the slot of a vCPU. @returns false when it is no access that there can be */
   read(vcpu: number): boolean {
-    const words = this.#words;
     const at = vcpu * WORDS;
-    const u32 = (index: number): number => (words[at + index] as number) >>> 0;
-    this.type = u32(TYPE);
-    this.polled = u32(POLLING) !== 0;
-    const direction = u32(DIRECTION);
+    this.type = this.#u32(at + TYPE);
+    const direction = this.#u32(at + DIRECTION);
     this.write = direction === C.ACRN_IOREQ_DIR_WRITE;
-    this.size = u32(SIZE);
-    if (u32(SIZE + 1) !== 0 || direction > C.ACRN_IOREQ_DIR_WRITE || this.size < 1 || this.size > SIZE_MAX) return false;
+    this.size = this.#u32(at + SIZE);
+    if (this.#u32(at + SIZE + 1) !== 0 || direction > C.ACRN_IOREQ_DIR_WRITE || this.size < 1 || this.size > SIZE_MAX) return false;
     const wide = this.type === C.ACRN_IOREQ_TYPE_MMIO || this.type === ACRN_HYPERVISOR.IOREQ_TYPE_WP;
-    this.value[0] = u32(VALUE);
-    this.value[1] = wide ? u32(VALUE + 1) : 0;
+    this.value[0] = this.#u32(at + VALUE);
+    this.value[1] = wide ? this.#u32(at + VALUE + 1) : 0;
     if (this.type === C.ACRN_IOREQ_TYPE_PCICFG) {
-      const [bus, dev, func] = [u32(PCI.bus), u32(PCI.dev), u32(PCI.func)];
-      this.address = u32(PCI.reg);
+      const bus = this.#u32(at + PCI.bus);
+      const dev = this.#u32(at + PCI.dev);
+      const func = this.#u32(at + PCI.func);
+      this.address = this.#u32(at + PCI.reg);
       if (bus > 0xff || dev > 0x1f || func > 7 || !natural(this.size) || this.size > 4 || this.address + this.size > CONFIG_SIZE)
         return false;
       this.bdf = Bdf((bus << 8) | (dev << 3) | func);
       return true;
     }
-    this.address = u32(ADDRESS) + u32(ADDRESS + 1) * HIGH;
+    this.address = this.#u32(at + ADDRESS) + this.#u32(at + ADDRESS + 1) * HIGH;
     if (this.type === C.ACRN_IOREQ_TYPE_PORTIO) return natural(this.size) && this.size <= 4 && this.address + this.size <= PORTS;
     if (this.type === ACRN_HYPERVISOR.IOREQ_TYPE_WP && !this.write) return false;
     return wide && this.address + this.size <= GPA_LIMIT;
@@ -94,9 +92,9 @@ export class RequestPage {
 
   /** Puts a read's value, or part of it, into the slot. @param done bytes of the access before it */
   answer(vcpu: number, request: IoRequest, done: number): void {
-    const bytes = new Uint8Array(this.#words.buffer, vcpu * R.size + R['reqs.mmio_request.value'], SIZE_MAX);
+    const at = vcpu * R.size + R['reqs.mmio_request.value'] + done;
     const { size, value } = request;
-    for (let i = 0; i < size; i++) bytes[done + i] = (value[i >>> 2] as number) >>> ((i & 3) * 8);
+    for (let i = 0; i < size; i++) this.#bytes[at + i] = (value[i >>> 2] as number) >>> ((i & 3) * 8);
   }
 
   /** What a bus without a device answers. */
@@ -105,6 +103,10 @@ export class RequestPage {
     this.#words[at + VALUE] = -1;
     // A PCI request has its bus there.
     if (this.type === C.ACRN_IOREQ_TYPE_MMIO) this.#words[at + VALUE + 1] = -1;
+  }
+
+  #u32(index: number): number {
+    return (this.#words[index] as number) >>> 0;
   }
 }
 

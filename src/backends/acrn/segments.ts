@@ -8,6 +8,7 @@
  */
 import { PAGE_SIZE } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
+import { RangeSet } from '../../core/ranges.js';
 import { ACRN_CONST, ACRN_HYPERVISOR } from './abi.js';
 import { type AcrnCalls, checkAcrn } from './calls.js';
 
@@ -15,13 +16,16 @@ const { ACRN_MEM_ACCESS_READ: READ, ACRN_MEM_ACCESS_EXEC: EXEC, ACRN_MEM_ACCESS_
 
 /** With the right to execute, or the hypervisor reports a write as MMIO and not as one to a protected page. */
 const READ_ONLY = READ | EXEC;
+const ROWS = ACRN_HYPERVISOR.MEM_MAPPING_MAX;
 
 export class MemorySegments {
   readonly #calls: AcrnCalls;
   /** Frames without the right to write, and the host address behind each. */
   readonly #protected = new Map<number, number>();
   /** Frames that were taken away and could not be mapped again. */
-  readonly #holes = new Map<number, number>();
+  readonly #holes = new Set<number>();
+  /** What `map` mapped and `unmap` did not take away. */
+  readonly #mapped = new RangeSet<true>();
   #rows = 0;
 
   constructor(calls: AcrnCalls) {
@@ -35,21 +39,18 @@ export class MemorySegments {
 
   /** Maps memory of this process. @throws MptError LIMIT, NO_MEMORY, HYPERVISOR; then nothing changed */
   map(gpa: number, size: number, hva: number, writable = true): void {
-    if (this.#rows >= ACRN_HYPERVISOR.MEM_MAPPING_MAX)
-      throw new MptError('LIMIT', "the VM's table of memory mappings is used up", {
-        address: gpa,
-        size,
-        limit: ACRN_HYPERVISOR.MEM_MAPPING_MAX,
-        hint: 'ACRN gives no row back before the VM is destroyed: create a new VM',
-      });
-    const rights = writable ? RWX : READ_ONLY;
-    checkAcrn(this.#calls.setMemseg({ gpa, size, type: RAM, from: hva, rights }), 'SET_MEMSEG', { address: gpa, size });
-    this.#rows++;
+    const last = gpa + size - 1;
+    // What could not be taken away when it was to go is still there; the hypervisor does not survive a mapping over it.
+    for (let left = this.#mapped.overlapping(gpa, last); left !== undefined; left = this.#mapped.overlapping(gpa, last))
+      this.unmap(left.start, left.end - left.start + 1);
+    this.#set(gpa, size, hva, writable);
+    this.#mapped.add(gpa, last, true);
   }
 
-  /** Takes addresses away. @throws MptError HYPERVISOR; then they are still mapped */
+  /** Takes away exactly what one `map` mapped. @throws MptError HYPERVISOR; then it is still mapped */
   unmap(gpa: number, size: number): void {
-    checkAcrn(this.#calls.unsetMemseg(gpa, size), 'UNSET_MEMSEG', { address: gpa, size });
+    this.#unset(gpa, size);
+    this.#mapped.delete(gpa, gpa + size - 1);
   }
 
   /** Guest writes to the frame become requests. @throws MptError LIMIT, NO_MEMORY, HYPERVISOR; then nothing changed */
@@ -65,18 +66,18 @@ export class MemorySegments {
    */
   unprotect(gfn: number): void {
     const hva = this.#protected.get(gfn);
-    if (hva === undefined || this.#rows >= ACRN_HYPERVISOR.MEM_MAPPING_MAX) return;
+    if (hva === undefined || this.#rows >= ROWS) return;
     this.#remap(gfn, hva, true);
     this.#protected.delete(gfn);
   }
 
   #remap(gfn: number, hva: number, writable: boolean): void {
     const gpa = gfn * PAGE_SIZE;
-    if (this.#rows >= ACRN_HYPERVISOR.MEM_MAPPING_MAX) this.map(gpa, PAGE_SIZE, hva, writable); // throws LIMIT
-    if (!this.#holes.has(gfn)) this.unmap(gpa, PAGE_SIZE);
-    this.#holes.set(gfn, hva);
+    this.#requireRow(gpa, PAGE_SIZE);
+    if (!this.#holes.has(gfn)) this.#unset(gpa, PAGE_SIZE);
+    this.#holes.add(gfn);
     try {
-      this.map(gpa, PAGE_SIZE, hva, writable);
+      this.#set(gpa, PAGE_SIZE, hva, writable);
     } catch (error) {
       this.#restore(gfn, hva, !writable);
       throw error;
@@ -87,10 +88,31 @@ export class MemorySegments {
   /** A frame that cannot be mapped back stays a hole: accesses to it are requests, and the next change tries again. */
   #restore(gfn: number, hva: number, writable: boolean): void {
     try {
-      this.map(gfn * PAGE_SIZE, PAGE_SIZE, hva, writable);
+      this.#set(gfn * PAGE_SIZE, PAGE_SIZE, hva, writable);
       this.#holes.delete(gfn);
     } catch (error) {
       if (!MptError.is(error)) throw error;
     }
+  }
+
+  #requireRow(address: number, size: number): void {
+    if (this.#rows < ROWS) return;
+    throw new MptError('LIMIT', "the VM's table of memory mappings is used up", {
+      address,
+      size,
+      limit: ROWS,
+      hint: 'ACRN gives no row back before the VM is destroyed: create a new VM',
+    });
+  }
+
+  #set(gpa: number, size: number, hva: number, writable: boolean): void {
+    this.#requireRow(gpa, size);
+    const rights = writable ? RWX : READ_ONLY;
+    checkAcrn(this.#calls.setMemseg({ gpa, size, type: RAM, from: hva, rights }), 'SET_MEMSEG', { address: gpa, size });
+    this.#rows++;
+  }
+
+  #unset(gpa: number, size: number): void {
+    checkAcrn(this.#calls.unsetMemseg(gpa, size), 'UNSET_MEMSEG', { address: gpa, size });
   }
 }

@@ -187,12 +187,7 @@ export class VhmApi {
     if (record === undefined || gpa % PAGE_SIZE !== 0) return -EINVAL;
     const { machine } = record.vm;
     const region = record.regions.find(gpa);
-    if (region !== undefined) {
-      const { hpa, access } = region.value;
-      const result = machine.calls.unsetMemseg(gpa, PAGE_SIZE);
-      const rights = set ? access & ~MEM_ACCESS_WRITE : access;
-      return result < 0 ? result : this.#setRegion(record, gpa, hpa + (gpa - region.start), PAGE_SIZE, rights);
-    }
+    if (region !== undefined) return this.#protectRegion(record, gpa, region.value.hpa + (gpa - region.start), region.value.access, set);
     const gfn = gpa / PAGE_SIZE;
     if (machine.memory.find(gpa) === undefined) return -EINVAL;
     return this.#try(() => {
@@ -200,6 +195,16 @@ export class VhmApi {
       else machine.segments.unprotect(gfn);
       return 0;
     });
+  }
+
+  /** A page that gets no new rights keeps its old ones. */
+  #protectRegion(record: VmRecord, gpa: number, hpa: number, access: number, set: boolean): number {
+    const [open, shut] = [access, access & ~MEM_ACCESS_WRITE];
+    const result = record.vm.machine.calls.unsetMemseg(gpa, PAGE_SIZE);
+    if (result < 0) return result;
+    const changed = this.#setRegion(record, gpa, hpa, PAGE_SIZE, set ? shut : open);
+    if (changed < 0) this.#setRegion(record, gpa, hpa, PAGE_SIZE, set ? open : shut);
+    return changed;
   }
 
   #setRegion({ vm }: VmRecord, gpa: number, hpa: number, size: number, access: number): number {
