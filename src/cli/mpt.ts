@@ -184,7 +184,8 @@ program
   .addHelpText(
     'after',
     `
-A state goes with the guest's memory as it was when it was saved: put the vGPU away, or pause the guest, before you save it for later.
+A state goes with the guest's memory as it was when it was saved: put the vGPU away, or stop the guest, before you save it for later. QEMU
+lets go of a device that does not answer for 5 s: for a longer pause stop the guest first ('stop' in QEMU's monitor).
 
 Example:
   mpt state /run/gvt.sock --save vgpu.state --pause

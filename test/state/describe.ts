@@ -102,6 +102,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [U32_MAX]: '2^32 - 1',
   [Number.MAX_SAFE_INTEGER]: '2^53 - 1',
   [2 ** 49]: '2^49',
+  [2 ** 52]: '2^52',
   [2 ** 34 - 1]: '2^34 - 1',
   [2 ** 20 - 1]: '2^20 - 1',
   [2 ** 21]: '2^21',

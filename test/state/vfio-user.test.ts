@@ -100,6 +100,27 @@ t.test('what cannot be exchanged', async (t) => {
   refused(t, 'NOT_INITIALIZED', () => machine.hold(), 'without a vGPU there is nothing to hold');
 });
 
+t.test('a client that goes while the vGPU is away', async (t) => {
+  const { machine, gvt, vgpu, events, serve, connect } = open(t);
+  const guest = connect();
+  new QueuedWork(guest).queue();
+  machine.hold();
+  const state = gvt.saveVgpu(vgpu);
+  gvt.destroyVgpu(vgpu);
+  guest.close();
+  const restored = gvt.restoreVgpu({ vmId: machine.vmId }, state);
+  gvt.activate(restored);
+  serve();
+  t.match(events, ['connect', /disconnected/], 'it is noticed when the vGPU is back');
+  t.notOk(restored.hasWork, 'which is reset then');
+  t.equal(restored.ggtt.mappedPages, 0);
+  const next = connect();
+  const work = new QueuedWork(next);
+  work.queue();
+  t.match(work.finish(), QueuedWork.expected, 'the next client finds it clean');
+  next.close();
+});
+
 t.test('a held client that is never answered again', async (t) => {
   const before = openFds();
   const { machine, gvt, vgpu, backend, connect } = open(t);

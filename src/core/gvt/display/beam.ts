@@ -36,7 +36,8 @@ export class Beam implements Saved {
   /** @param now time of the vGPU's clock */
   exchange(state: StateStream, now = Number.MAX_SAFE_INTEGER): void {
     this.#ended = state.integer('ended', this.#ended, Math.floor(now / FRAME_NS));
-    this.#count = state.integer('count', this.#count);
+    // The guest sees 32 bits of it.
+    this.#count = state.u32('count', this.#count >>> 0);
     this.#heldSince = state.number('held-since', this.#heldSince, now, -1);
     this.#updating = state.bool('updating', this.#updating);
   }

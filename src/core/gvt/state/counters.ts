@@ -3,6 +3,8 @@ import type { VgpuStatistics } from '../roles.js';
 import type { Saved, StateStream } from './stream.js';
 
 const NAME_MAX = 64;
+/** Far from where numbers lose their units, however long the vGPU goes on. */
+const COUNT_MAX = 2 ** 52;
 /** There are fewer; more may come. */
 const COUNTERS_MAX = 64;
 
@@ -20,8 +22,8 @@ export class SavedCounters implements Saved {
     state.list('counters', names.length, COUNTERS_MAX, (i) => {
       const name = state.text('name', names[i] ?? '', NAME_MAX);
       if (!names.includes(name)) state.refuse(`no counter is named '${name}'`);
-      // Times are fractions of a nanosecond, too.
-      const count = state.integer('count', Math.floor(counters[name] ?? 0));
+      // Times have fractions of a nanosecond.
+      const count = state.integer('count', Math.min(COUNT_MAX, Math.floor(counters[name] ?? 0)), COUNT_MAX);
       if (state.restoring) counters[name] = count;
     });
   }
