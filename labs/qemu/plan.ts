@@ -16,12 +16,14 @@ import { I915_STATE } from './jobs/i915-state.js';
 import { I915_WESTON } from './jobs/i915-weston.js';
 import { MDPY } from './jobs/mdpy.js';
 import { RECORD, RECORDINGS } from './jobs/record.js';
+import { TREE } from './jobs/tree.js';
 import { tellOf } from './progress.js';
 import type { Trees } from './trees.js';
 
 export const JOBS: readonly Job[] = [
   BOCHS,
   MDPY,
+  TREE,
   GVT,
   I915,
   I915_DISPLAY,

@@ -37,3 +37,4 @@ export async function mountTree(folder: string, options: ManagementTreeOptions):
 }
 
 export type { MountedTree } from './mounted-tree.js';
+export { noTree } from './mounted-tree.js';

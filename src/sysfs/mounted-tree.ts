@@ -1,5 +1,5 @@
 /** The tree on a folder: a FUSE mount of our own, served on the main loop. */
-import { mkdirSync, realpathSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { MptError } from '../core/errors.js';
@@ -27,6 +27,17 @@ const CURES: Readonly<Record<number, string>> = {
 };
 /** Requests that are answered before the main loop gets its turn. */
 const BURST = 256;
+
+/** Why no tree can be mounted here, as far as that can be told before; undefined when it can. */
+export function noTree(): string | undefined {
+  if (process.getuid?.() !== 0) return 'mounting the tree needs root';
+  try {
+    accessSync(DEVICE, constants.R_OK | constants.W_OK);
+    return undefined;
+  } catch {
+    return `there is no ${DEVICE}`;
+  }
+}
 
 export class MountedTree {
   /** Where it is. */

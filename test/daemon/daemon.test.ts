@@ -257,3 +257,15 @@ t.test('a control connection that misbehaves ends alone', async (t) => {
   t.equal((await daemon.ask({ op: 'types' })).length, 9);
   t.match(first(await daemon.ask({ op: 'types' })), { name: 'i915-GVTg_V4_8' });
 });
+
+t.test("a client that went a moment ago is in nobody's way", async (t) => {
+  const daemon = await TestDaemon.ready(t);
+  await daemon.ask({ op: 'create', type: SMALL, uuid: uuid(0) });
+  for (let i = 0; i < 3; i++) {
+    const client = daemon.client(uuid(0));
+    client.close();
+  }
+  await daemon.ask({ op: 'remove', uuid: uuid(0) });
+  t.notMatch(daemon.stderr, /refused/);
+  t.equal(await daemon.available(SMALL), 64);
+});

@@ -1,9 +1,10 @@
 /** Many at once, and ends at any moment: counts stay exact, the next start is clean. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import t from 'tap';
+import { noTree } from '../../src/sysfs/index.js';
 import { Random } from '../core/random.js';
 import { TestDaemon, uuid } from '../daemon/support.js';
-import { noTree, sh, Tree } from './support.js';
+import { sh, Tree } from './support.js';
 
 const skip = noTree() ?? false;
 const SHELLS = 8;

@@ -1,22 +1,11 @@
 /** A daemon with its tree mounted, and accesses to attributes as programs make them. */
 import { spawn } from 'node:child_process';
-import { accessSync, closeSync, constants, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { type DaemonSetup, TestDaemon } from '../daemon/support.js';
 
 const EUSERS = 87;
-
-/** Why there is no tree here, or undefined. */
-export function noTree(): string | undefined {
-  if (process.getuid?.() !== 0) return 'mounting the tree needs root';
-  try {
-    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
-    return undefined;
-  } catch {
-    return 'there is no /dev/fuse';
-  }
-}
 
 export class Tree {
   readonly daemon: TestDaemon;

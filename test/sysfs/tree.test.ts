@@ -4,8 +4,9 @@ import { chmodSync, closeSync, openSync, readlinkSync, readSync, realpathSync, s
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { libcSyscalls as sys } from '../../src/native/libc.js';
+import { noTree } from '../../src/sysfs/index.js';
 import { TestDaemon, uuid } from '../daemon/support.js';
-import { noTree, sh, Tree } from './support.js';
+import { sh, Tree } from './support.js';
 
 const skip = noTree() ?? false;
 

@@ -69,7 +69,7 @@ export class SocketAccess implements AccessDriver {
   }
 
   #accept(vgpu: Vgpu, listener: SocketListener): void {
-    const { log, bus } = this.#options;
+    const { log } = this.#options;
     const connection = listener.accept(0);
     if (connection < 0) {
       if (GONE_AGAIN.includes(connection)) return;
@@ -77,11 +77,19 @@ export class SocketAccess implements AccessDriver {
       this.#pause(vgpu, listener);
       return;
     }
+    // The last client has gone, and its device will in a moment: this one is not sent away for that.
+    const ending = vgpu.inUse ? undefined : vgpu.running?.ended;
+    if (ending === undefined) this.#start(vgpu, connection, listener.path);
+    else void ending.then(() => this.#start(vgpu, connection, listener.path));
+  }
+
+  #start(vgpu: Vgpu, connection: number, path: string): void {
+    const { log, bus } = this.#options;
     const attachment: ClientAttachment = { connection, priority: vgpu.priority, name: vgpu.uuid };
     try {
       const running = bus.start(vgpu, attachment) as ThreadVgpu;
       log.info('client connected', { vgpu: vgpu.uuid, type: vgpu.type });
-      this.#serve(vgpu, running, connection, displaySocketPath(listener.path));
+      this.#serve(vgpu, running, connection, displaySocketPath(path));
     } catch (error) {
       closeSync(connection);
       log.refused('client', error, { vgpu: vgpu.uuid });

@@ -9,6 +9,8 @@ import type { IrqSetRequest } from '../../core/vfio/irqs.js';
 import { DeviceThread } from '../../device-thread/device-thread.js';
 import type { MonitorReply, PictureReply, ServeInput, ServeNotice, ServeOutput, ServeRequest } from '../../jobs/serve.js';
 import type { AccessReply, AccessRequest } from '../../jobs/serve-access.js';
+import { libcSyscalls } from '../../native/libc.js';
+import { POLL } from '../../native/syscalls.js';
 import type { PictureSource } from '../display/socket-server.js';
 import { ioError } from '../files.js';
 import type { Log } from './log.js';
@@ -59,6 +61,7 @@ export class ThreadHost implements DeviceHost<ServedSeat> {
 export class ThreadVgpu implements RunningVgpu, PictureSource {
   readonly ended: Promise<string>;
   readonly #thread: DeviceThread<ServeOutput>;
+  readonly #connection: number;
   #priority: number;
   #ready = false;
 
@@ -79,6 +82,7 @@ export class ThreadVgpu implements RunningVgpu, PictureSource {
         ? { display: seat.display, resources: seat.resources, seat: { gpu: seat.gpu, share: seat.share, schedule: seat.schedule } }
         : {}),
     };
+    this.#connection = connection;
     this.#priority = priority;
     const thread = new DeviceThread<ServeOutput>(SERVE_JOB, input, { youngGenerationMb: YOUNG_GENERATION_MB });
     this.#thread = thread;
@@ -102,6 +106,13 @@ export class ThreadVgpu implements RunningVgpu, PictureSource {
           return text;
         },
       );
+  }
+
+  /** The client hung up; the thread notices within 0.1 s. */
+  abandoned(): boolean {
+    const pollfd = new DataView(new ArrayBuffer(8));
+    pollfd.setInt32(0, this.#connection, true);
+    return libcSyscalls.poll(new Uint8Array(pollfd.buffer), 1, 0) > 0 && (pollfd.getInt16(6, true) & POLL.HUP) !== 0;
   }
 
   async shutdown(): Promise<void> {

@@ -275,7 +275,7 @@ export class VgpuBus extends EventEmitter<BusEvents> {
   start(vgpu: Vgpu, attachment: unknown): RunningVgpu {
     this.#checkHere(vgpu);
     if (!vgpu.online) throw new MptError('NOT_FOUND', `the vGPU ${vgpu.uuid} is offline`, { op: 'start', errno: E.NODEV });
-    if (vgpu.inUse) throw busy(vgpu, 'start');
+    if (vgpu.running !== undefined) throw busy(vgpu, 'start');
     const running = vgpu.ops.start(attachment);
     vgpu.running = running;
     void running.ended.then((why) => {

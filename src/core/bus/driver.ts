@@ -77,6 +77,8 @@ export interface VgpuOps {
 export interface RunningVgpu {
   /** Resolves when the device is gone, with the reason in one clause. Never rejects. */
   readonly ended: Promise<string>;
+  /** Whoever used it has gone, and it will end by itself in a moment: nobody is in the way of a removal any more. */
+  abandoned?(): boolean;
   /** Ends it. Resolves when nothing of it runs any more; never rejects. */
   shutdown(): Promise<void>;
   read(space: AddressSpace, offset: number, bytes: Uint8Array): Promise<Errno>;

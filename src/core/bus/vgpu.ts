@@ -44,7 +44,7 @@ export class Vgpu {
   }
 
   get inUse(): boolean {
-    return this.running !== undefined;
+    return this.running !== undefined && this.running.abandoned?.() !== true;
   }
 }
 
