@@ -14,15 +14,15 @@ export function tapLine({ id, status, reason, ms }: CaseResult, number: number):
 }
 
 /** The report as TAP 14. */
-export function reportAsTap({ backend, version, cases, totals }: ConformanceReport): string {
-  const head = `TAP version 14\n# ${escapeTap(`${backend} ${version}`.trim())}\n1..${cases.length}\n`;
+export function reportAsTap({ backend, version, capabilities, cases, totals }: ConformanceReport): string {
+  const head = `TAP version 14\n# ${escapeTap(`${backend} ${version}`.trim())}\n# declares ${JSON.stringify(capabilities)}\n1..${cases.length}\n`;
   const lines = cases.map((result, index) => tapLine(result, index + 1)).join('');
   return `${head}${lines}# pass ${totals.pass}\n# fail ${totals.fail}\n# skip ${totals.skip}\n${totals.known === undefined ? '' : `# known ${totals.known}\n`}`;
 }
 
 /** The report as one JSON document. */
-export const reportAsJson = ({ backend, version, cases, totals }: ConformanceReport): string =>
-  `${JSON.stringify({ backend, version, cases, totals })}\n`;
+export const reportAsJson = ({ backend, version, capabilities, cases, totals }: ConformanceReport): string =>
+  `${JSON.stringify({ backend, version, capabilities, cases, totals })}\n`;
 
 /** The reporters by the name that the command line uses. */
 export const REPORTERS = { tap: reportAsTap, json: reportAsJson } as const satisfies Record<string, (report: ConformanceReport) => string>;

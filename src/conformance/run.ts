@@ -20,6 +20,8 @@ export interface CaseResult {
 export interface ConformanceReport {
   readonly backend: string;
   readonly version: string;
+  /** What it declares. */
+  readonly capabilities: MptBackend['capabilities'];
   readonly cases: readonly CaseResult[];
   /** `known` only where expectations were given. */
   readonly totals: { readonly pass: number; readonly fail: number; readonly skip: number; readonly known?: number };
@@ -139,5 +141,5 @@ export function runConformance(options: ConformanceOptions): ConformanceReport {
     if (result.status !== 'known') totals[result.status]++;
     options.onResult?.(result, cases.length, selected.length);
   }
-  return { backend: facts.name, version: facts.version, cases, totals };
+  return { backend: facts.name, version: facts.version, capabilities: facts.capabilities, cases, totals };
 }

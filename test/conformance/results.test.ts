@@ -16,7 +16,8 @@ import {
 const reportOf = (cases: Readonly<Record<string, 'pass' | 'fail' | 'skip'>>): ConformanceReport => {
   const results = Object.entries(cases).map(([id, status]) => ({ id, status, reason: status === 'pass' ? '' : `${id} ${status}`, ms: 1 }));
   const count = (status: string): number => results.filter((result) => result.status === status).length;
-  return { backend: 'b', version: '1', cases: results, totals: { pass: count('pass'), fail: count('fail'), skip: count('skip') } };
+  const capabilities = { pageTrack: null } as ConformanceReport['capabilities'];
+  return { backend: 'b', version: '1', capabilities, cases: results, totals: { pass: count('pass'), fail: count('fail'), skip: count('skip') } };
 };
 
 t.test('expectations', async (t) => {

@@ -112,17 +112,19 @@ t.test('report', async (t) => {
     t.equal(text.indexOf('\n'), text.length - 1, 'one line');
     const document = JSON.parse(text) as ConformanceReport;
     t.same(document, report);
-    t.same(Object.keys(document), ['backend', 'version', 'cases', 'totals']);
+    t.same(Object.keys(document), ['backend', 'version', 'capabilities', 'cases', 'totals']);
     t.same(Object.keys(document.cases[0] as object), ['id', 'status', 'reason', 'ms']);
   });
 
   t.test('tap', async (t) => {
-    const text = reportAsTap({ ...report, cases: report.cases.map((result) => ({ ...result, ms: 1.5 })) });
+    const capabilities = { pageTrack: null } as ConformanceReport['capabilities'];
+    const text = reportAsTap({ ...report, capabilities, cases: report.cases.map((result) => ({ ...result, ms: 1.5 })) });
     t.equal(
       text,
       [
         'TAP version 14',
         '# sim v\\#1',
+        '# declares {"pageTrack":null}',
         '1..3',
         'ok 1 - mpt/sample/pass # time=1.5ms',
         'not ok 2 - mpt/sample/fail # time=1.5ms',
