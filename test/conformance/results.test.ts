@@ -17,7 +17,13 @@ const reportOf = (cases: Readonly<Record<string, 'pass' | 'fail' | 'skip'>>): Co
   const results = Object.entries(cases).map(([id, status]) => ({ id, status, reason: status === 'pass' ? '' : `${id} ${status}`, ms: 1 }));
   const count = (status: string): number => results.filter((result) => result.status === status).length;
   const capabilities = { pageTrack: null } as ConformanceReport['capabilities'];
-  return { backend: 'b', version: '1', capabilities, cases: results, totals: { pass: count('pass'), fail: count('fail'), skip: count('skip') } };
+  return {
+    backend: 'b',
+    version: '1',
+    capabilities,
+    cases: results,
+    totals: { pass: count('pass'), fail: count('fail'), skip: count('skip') },
+  };
 };
 
 t.test('expectations', async (t) => {

@@ -84,6 +84,19 @@ t.test('scripts that the documents name exist', (t) => {
   t.end();
 });
 
+t.test('docs/backends.md is what docs/results says', (t) => {
+  const { status, stderr } = spawnSync(process.execPath, [join(ROOT, 'scripts/support-matrix.mjs'), '--check'], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  t.equal(status, 0, stderr);
+  for (const [, name = ''] of read('docs/backends.md').matchAll(
+    /^\| ([\w-]+) \| (?:hypervisor|transport|simulation) \|.*\| (?!not yet)[\d-]+ \|/gm,
+  ))
+    t.ok(existsSync(join(ROOT, `docs/results/${name}.json`)), name);
+  t.end();
+});
+
 t.test('every dependency has its reason, every decision its line in the list', (t) => {
   const reasons = read('docs/decisions/0001-dependencies.md');
   for (const name of [...Object.keys(manifest.dependencies), ...Object.keys(manifest.devDependencies)])
