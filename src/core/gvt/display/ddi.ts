@@ -28,9 +28,27 @@ const patternCode = (transport: number): number => (transport >>> PATTERN_SHIFT)
 /** DP_TP_CTL says that the idle pattern is sent. */
 export const sendsIdle = (transport: number): boolean => (transport & ENABLE) !== 0 && patternCode(transport) === IDLE_PATTERN;
 
-/** What the port sends to a DisplayPort monitor. */
-export function mainLinkOf(registers: RegisterStore, port: number): MainLink {
-  const [buffer, transport] = [registers.get(DDI.BUFFER + port * DDI_STRIDE), registers.get(DDI.TRANSPORT + port * DDI_STRIDE)];
-  if ((buffer & ENABLE) === 0 || (transport & ENABLE) === 0) return { lanes: 0, pattern: 0 };
-  return { lanes: ((buffer >>> WIDTH_SHIFT) & WIDTH_MASK) + 1, pattern: PATTERNS[patternCode(transport)] as number };
+/** What a port sends to a DisplayPort monitor, by its registers. */
+export class PortLink implements MainLink {
+  readonly #registers: RegisterStore;
+  readonly #block: number;
+
+  constructor(registers: RegisterStore, port: number) {
+    this.#registers = registers;
+    this.#block = port * DDI_STRIDE;
+  }
+
+  get lanes(): number {
+    const buffer = this.#registers.get(DDI.BUFFER + this.#block);
+    const on = (buffer & ENABLE) !== 0 && (this.#transport & ENABLE) !== 0;
+    return on ? ((buffer >>> WIDTH_SHIFT) & WIDTH_MASK) + 1 : 0;
+  }
+
+  get pattern(): number {
+    return PATTERNS[patternCode(this.#transport)] as number;
+  }
+
+  get #transport(): number {
+    return this.#registers.get(DDI.TRANSPORT + this.#block);
+  }
 }

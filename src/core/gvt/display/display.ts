@@ -11,7 +11,7 @@ import { AuxChannel } from './aux-channel.js';
 import { Beam, type Lines } from './beam.js';
 import { type Connector, DEFAULT_CONNECTOR } from './connector.js';
 import { Ddc } from './ddc.js';
-import { AUX_CONTROL, mainLinkOf, PORT_B } from './ddi.js';
+import { AUX_CONTROL, PORT_B, PortLink } from './ddi.js';
 import { DpSink } from './dp-sink.js';
 import { EDID_BLOCK, EDID_BLOCKS_MAX, edidFault } from './edid.js';
 import { Gmbus, PIN_PORT_B } from './gmbus.js';
@@ -87,7 +87,7 @@ export class Display implements Saved {
     this.#connected = this.present;
     this.connector = parts.connector ?? DEFAULT_CONNECTOR;
     const dp = this.connector === 'dp';
-    this.#sink = dp && this.present ? new DpSink(this.#ddc, () => mainLinkOf(parts.registers, PORT_B)) : undefined;
+    this.#sink = dp && this.present ? new DpSink(this.#ddc, new PortLink(parts.registers, PORT_B)) : undefined;
     this.#aux = new AuxChannel(parts.registers, parts.events);
     const ddcAt = (pin: number): Ddc | undefined => (!dp && pin === PIN_PORT_B ? this.#ddc : undefined);
     this.gmbus = new Gmbus({ registers: parts.registers, events: parts.events, ddcAt });

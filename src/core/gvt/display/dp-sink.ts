@@ -11,7 +11,7 @@ import type { Ddc } from './ddc.js';
 export interface MainLink {
   /** Lanes that are driven; 0: the port is off. */
   readonly lanes: number;
-  /** Training pattern 1 to 3, or 0: none. */
+  /** Training pattern 1 to 3, or 0: none. Of a port that is off it means nothing. */
   readonly pattern: number;
 }
 
@@ -66,7 +66,7 @@ const NO_TRANSACTION = 0x100;
 
 export class DpSink implements Saved {
   readonly #ddc: Ddc;
-  readonly #link: () => MainLink;
+  readonly #link: MainLink;
   readonly #dpcd = new Uint8Array(DPCD.SIZE);
   /** Lanes whose clock was recovered, and all of them equalised, since the link was set up. */
   #recovered = 0;
@@ -75,7 +75,7 @@ export class DpSink implements Saved {
   #i2c = NO_TRANSACTION;
   #acknowledged = false;
 
-  constructor(ddc: Ddc, link: () => MainLink) {
+  constructor(ddc: Ddc, link: MainLink) {
     this.#ddc = ddc;
     this.#link = link;
     this.reset();
@@ -178,11 +178,10 @@ export class DpSink implements Saved {
   #train(): void {
     const pattern = (this.#dpcd[DPCD.PATTERN] as number) & PATTERN_MASK;
     if (pattern === 0) return;
-    const { lanes: sent, pattern: sends } = this.#link();
     const lanes = (this.#dpcd[DPCD.LANES] as number) & LANES_MASK;
     const valid = RATES.includes(this.#dpcd[DPCD.LINK_RATE] as number) && (lanes === 1 || lanes === 2 || lanes === LANES_MAX);
     if (pattern === 1) this.linkLost();
-    if (!valid || sends !== pattern || sent < lanes) return;
+    if (!valid || this.#link.pattern !== pattern || this.#link.lanes < lanes) return;
     if (pattern === 1) this.#recovered = lanes;
     else this.#equalised = this.#recovered === lanes;
   }
