@@ -16,8 +16,9 @@ const BENCHMARKS: readonly (readonly [name: string, command: string, exit?: numb
   ['gem_blt', 'gem_blt -s 1048576 -r 2 -t 1'],
   ['gem_exec_reloc', 'gem_exec_reloc -b 10 -r 1 -s 1000'],
   ['gem_prw', 'gem_prw -r 2'],
-  // Debian 12's asks for relocation targets by index and then names them by handle: i915 answers ENOENT on any machine.
-  ['gem_busy', 'gem_busy -r 2', 98],
+  // As it is it ends with ENOENT, on any machine: guest/low-taken.c has why, and lets it run.
+  ['gem_busy as it is', 'gem_busy -r 1', 98],
+  ['gem_busy', 'LD_PRELOAD=/bin/low-taken.so gem_busy -r 2'],
 ];
 const BENCHMARK_LIMIT_S = 120;
 
@@ -43,7 +44,7 @@ gem-check || exit
 echo "resets before ${resets}"
 ${BENCHMARKS.map(
   ([name, command]) => `echo 'benchmark ${name}'
-timeout ${BENCHMARK_LIMIT_S} ${command} 2>&1
+timeout ${BENCHMARK_LIMIT_S} env ${command} 2>&1
 echo "ended $? resets ${resets}"`,
 ).join('\n')}
 for engine in /sys/class/drm/card0/engine/*; do echo ${HEARTBEAT_MS} >$engine/heartbeat_interval_ms; done
@@ -61,7 +62,7 @@ const figures = (said: readonly string[]): string =>
     .join(' | ');
 
 async function run(lab: Lab): Promise<void> {
-  const programs = await lab.programs('gem-check', 'gem-hang');
+  const programs = await lab.programs('gem-check', 'gem-hang', 'low-taken.so');
   const guestOptions = { modules: ['i915'], programs, packaged: await igt(), script: SCRIPT };
   await lab.withGuest({ device: 'gvt', type: 'GVTg_V4_8', display: false }, guestOptions, async (guest, server) => {
     server.expect(/command 0xdeadbeef is not allowed/);
