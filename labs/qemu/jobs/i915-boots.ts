@@ -1,7 +1,9 @@
 /**
  * Debian's i915 on a GVT vGPU, boot after boot, with its monitor and with the display fused off in turns: each must find what there is and
- * have nothing to complain of. How long the driver took is told; the shortest time has a limit, as on a busy machine the others say nothing.
+ * have nothing to complain of. How long the driver took is told. The shortest time has a limit, unless others keep the machine's cores
+ * busy: it would say how busy.
  */
+import { availableParallelism, loadavg } from 'node:os';
 import { i915Complaint } from '../i915-complaint.js';
 import { i915ProbeMs } from '../i915-probe.js';
 import { type Job, type Lab, LINE_LIMIT_S, mustEqual } from '../job.js';
@@ -24,6 +26,10 @@ const KINDS = [
 ] as const;
 /** From "detected" to "initialised". */
 const PROBE_LIMIT_MS = 200;
+/** Threads of a boot that want a core: QEMU, the device's server, and a little. */
+const OWN_LOAD = 2.5;
+/** Others want cores that the machine has not. */
+const busy = (): boolean => (loadavg()[0] as number) > Math.max(OWN_LOAD, availableParallelism());
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1] as number;
 
@@ -33,6 +39,7 @@ const boots = (name: string, count: number, onlyByName: boolean): Job => ({
   onlyByName,
   run: async (lab: Lab): Promise<void> => {
     const times = KINDS.map((): number[] => []);
+    let judged = true;
     for (let boot = 0; boot < count; boot++) {
       const kind = KINDS[boot % KINDS.length] as (typeof KINDS)[number];
       await lab.check(`boot ${boot + 1} of ${count}, ${kind.name}: i915 finds what there is, and does not complain`, async () => {
@@ -41,6 +48,7 @@ const boots = (name: string, count: number, onlyByName: boolean): Job => ({
         const [, found] = await guest.line(/^found (.*)$/, LINE_LIMIT_S);
         const failure = await guest.ended;
         await server.stop();
+        judged &&= !busy();
         if (failure !== undefined) throw new Error(failure);
         mustEqual('what it finds', found, kind.found);
         mustEqual('the first complaint', i915Complaint(guest.console), undefined);
@@ -49,11 +57,11 @@ const boots = (name: string, count: number, onlyByName: boolean): Job => ({
     }
     for (const [i, { name }] of KINDS.entries()) {
       const took = times[i] as number[];
-      lab.tell(
-        `${name}: from detected to initialised ${Math.min(...took)} to ${Math.max(...took)} ms, median ${median(took)}, in ${took.length} boots`,
-      );
+      const figures = `${Math.min(...took)} to ${Math.max(...took)} ms, median ${median(took)}, in ${took.length} boots`;
+      lab.tell(`${name}: from detected to initialised ${figures}${judged ? '' : '; not judged, as others keep the cores busy'}`);
+      if (!judged) continue;
       await lab.check(`${name}: i915 is initialised within ${PROBE_LIMIT_MS} ms of detecting the vGPU in the quickest boot`, () => {
-        if (!(Math.min(...took) <= PROBE_LIMIT_MS)) throw new Error(`it took ${Math.min(...took)} ms`);
+        if (!(Math.min(...took) <= PROBE_LIMIT_MS)) throw new Error(`it took ${figures}`);
       });
     }
   },
