@@ -52,7 +52,7 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedA
       get device() {
         return shown.device;
       },
-      ...(input.record === undefined ? { obey: (order) => shown.obey(order) } : {}),
+      obey: (order) => shown.obey(order),
       get ended() {
         return machine.ended;
       },

@@ -207,9 +207,9 @@ function changed(device: VfioDevice, change: MonitorChange): MonitorReply {
 function obeyed(served: Served, order: StateOrder): StateReply {
   try {
     if (served.obey === undefined)
-      throw new MptError('UNSUPPORTED', `${served.device.name} has no state that could be saved, or is recorded`, {
+      throw new MptError('UNSUPPORTED', `${served.device.name} has no state that could be saved`, {
         op: 'save_vgpu',
-        hint: 'a vGPU has one while it is served without --record',
+        hint: 'a vGPU has one',
       });
     return { state: served.obey(order) };
   } catch (error) {

@@ -9,7 +9,7 @@ import { badRecording } from './header.js';
 export type Control =
   | { readonly do: 'create'; readonly spec: VgpuSpec }
   | { readonly do: 'restore'; readonly spec: RestoreSpec; readonly state: string }
-  | { readonly do: 'activate' | 'deactivate' | 'reset' | 'destroy'; readonly vgpu: number }
+  | { readonly do: 'activate' | 'deactivate' | 'reset' | 'destroy' | 'save' | 'memory-came'; readonly vgpu: number }
   | { readonly do: 'hotplug'; readonly vgpu: number; readonly connected: boolean }
   | { readonly do: 'edid'; readonly vgpu: number; readonly edid: readonly number[] };
 
@@ -37,6 +37,9 @@ const DO: Done = {
   deactivate: (gvt, _control, vgpu) => gvt.deactivate(vgpu),
   reset: (gvt, _control, vgpu) => gvt.reset(vgpu),
   destroy: (gvt, _control, vgpu) => gvt.destroyVgpu(vgpu),
+  // It tells the guest what waited to be told, and looks at the clock.
+  save: (gvt, _control, vgpu) => gvt.saveVgpu(vgpu),
+  'memory-came': (gvt, _control, vgpu) => gvt.memoryMapped(vgpu.id),
   hotplug: (gvt, { connected }, vgpu) => gvt.emulateHotplug(vgpu, connected === true),
   edid: (gvt, { edid }, vgpu) => gvt.setEdid(vgpu, checkedEdid(Uint8Array.from(edid))),
 };

@@ -80,6 +80,14 @@ export class RecordedGvt extends Gvt {
     return this.#control({ do: 'create', spec }, () => super.createVgpu(spec));
   }
 
+  override saveVgpu(vgpu: Vgpu): Uint8Array {
+    return this.#control({ do: 'save', vgpu: vgpu.id }, () => super.saveVgpu(vgpu));
+  }
+
+  override memoryMapped(id: VgpuId): void {
+    if (this.vgpu(id) !== undefined) this.#control({ do: 'memory-came', vgpu: id }, () => super.memoryMapped(id));
+  }
+
   override restoreVgpu(spec: RestoreSpec, state: Uint8Array): Vgpu {
     return this.#control({ do: 'restore', spec, state: Buffer.from(state).toString('base64') }, () => super.restoreVgpu(spec, state));
   }

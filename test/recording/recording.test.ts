@@ -200,6 +200,7 @@ t.test('the owner’s changes are recorded: monitor, reset, several vGPUs', asyn
     f.gvt.activate(f.gvt.restoreVgpu({ vmId: VM }, saved));
     f.gvt.reset(f.vgpu);
     f.gvt.memoryUnmapped(f.vgpu.id);
+    f.gvt.memoryMapped(f.vgpu.id);
     f.gvt.destroy();
   });
   same(t, path);

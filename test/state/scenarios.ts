@@ -1,10 +1,14 @@
 /** What must hold on every backend, given by how it is opened. */
 import type { Test } from 'tap';
 import type { MptBackend } from '../../src/core/mpt-backend.js';
+import { findBackend } from '../../src/index.js';
 import { type Outcome, QueuedWork } from './queued-work.js';
 import { undisturbed, World } from './world.js';
 
 type Open = () => MptBackend;
+
+/** What a guest finds that is left alone: the same everywhere, so that it is asked of the simulation. */
+const undisturbedGuest = (): Outcome => undisturbed(findBackend('sim').open());
 
 /** Of eight stores, those that wait at the save. */
 const WAITING = 7;
@@ -17,7 +21,7 @@ function compare(t: Test, { interrupts, ...found }: Outcome, { interrupts: _, ..
 
 /** Saved in the middle of queued work, destroyed, restored into a new vGPU of the same VM. */
 export function restoredInPlace(t: Test, open: Open): void {
-  const expected = undisturbed(open());
+  const expected = undisturbedGuest();
   t.match(expected, QueuedWork.expected, 'the work without a save');
   const world = new World(open());
   world.create();
@@ -37,7 +41,7 @@ export function restoredInPlace(t: Test, open: Open): void {
 
 /** Saved on one backend, restored on another one, in a VM with the same content of RAM. */
 export function movedTo(t: Test, from: Open, to: Open): void {
-  const expected = undisturbed(from());
+  const expected = undisturbedGuest();
   const source = new World(from());
   source.create();
   const work = new QueuedWork(source.agent);

@@ -161,23 +161,23 @@ function resourcesOf({ device, aperture, hidden, fences, weight, resolution }: S
 async function savedVgpu(options: ServeOptions): Promise<Pick<ServeInput, 'state'>> {
   const { device, restore } = options;
   if (restore === undefined) return {};
-  const fault = notWithRestore(options);
+  const said = saidBySaved(options);
   if (device !== 'gvt')
     throw new MptError('INVALID_ARGUMENT', '--restore is for --device gvt', {
       op: 'serve',
       hint: 'the display devices have no state to restore',
     });
-  if (fault !== undefined) throw new MptError('INVALID_ARGUMENT', fault.what, { op: 'serve', hint: `leave --${fault.option} out` });
+  if (said !== undefined)
+    throw new MptError('INVALID_ARGUMENT', `--${said} is what the saved vGPU says`, { op: 'serve', hint: `leave --${said} out` });
   return { state: (await readStateFile(restore)).bytes };
 }
 
-function notWithRestore(options: ServeOptions): { readonly option: string; readonly what: string } | undefined {
-  const { type, display, connector, record } = options;
-  if (record !== undefined) return { option: 'record', what: 'a recording begins with a new vGPU, not with a saved one' };
+/** What was asked for that stands in the saved vGPU. */
+function saidBySaved(options: ServeOptions): string | undefined {
+  const { type, display, connector } = options;
   const [resource] = Object.keys(resourcesOf(options));
   const given = { type, 'no-display': display === false || undefined, connector };
-  const option = resource ?? Object.entries(given).find(([, value]) => value !== undefined)?.[0];
-  return option === undefined ? undefined : { option, what: `--${option} is what the saved vGPU says` };
+  return resource ?? Object.entries(given).find(([, value]) => value !== undefined)?.[0];
 }
 
 function tell(notice: ServeNotice, socket: string): void {
