@@ -4,13 +4,13 @@ import { seconds } from '../common/progress.js';
 import type { JobReport } from '../common/report.js';
 import { type Job, Lab } from './job.js';
 import { CONFORMANCE } from './jobs/conformance.js';
-import { CYCLES_JOB, KILLS_JOB, KILLS_LONG_JOB } from './jobs/lives.js';
+import { LIVES_JOBS } from './jobs/lives.js';
 import { PICTURE } from './jobs/picture.js';
 import { STANDIN } from './jobs/standin.js';
 import { TESTS } from './jobs/tests.js';
 import { tellOf } from './progress.js';
 
-export const JOBS: readonly Job[] = [STANDIN, ...CONFORMANCE, PICTURE, TESTS, CYCLES_JOB, KILLS_JOB, KILLS_LONG_JOB];
+export const JOBS: readonly Job[] = [STANDIN, ...CONFORMANCE, PICTURE, TESTS, ...LIVES_JOBS];
 
 /** The jobs that are meant: those named, or the plan. */
 export const jobsOf = (names: readonly string[]): readonly Job[] =>

@@ -64,7 +64,7 @@ export interface Report {
 export const readReport = (path: string): Report => JSON.parse(readFileSync(path, 'utf8')) as Report;
 
 /** @returns what is left, in words, or nothing */
-export function leftovers({ created, destroyed, leaked, files }: Report): string | undefined {
+export function leftovers({ created, destroyed, leaked, files }: Omit<Report, 'ioctls'>): string | undefined {
   const parts = Object.entries(leaked).flatMap(([what, count]) => (count === 0 ? [] : [`${count} ${what}`]));
   if (created !== destroyed) parts.push(`${created - destroyed} VMs`);
   if (files.length > 0) parts.push(`${files.length} open files`);
