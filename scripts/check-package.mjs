@@ -27,6 +27,10 @@ const REQUIRED = [
   'docs/errors.md',
   'build/src/cli/display/page/page.mjs',
   'templates/backend/backend.mjs',
+  'packaging/mpt.service',
+  'packaging/mpt.json',
+  'packaging/mpt-daemon.8',
+  'docs/management-tree.md',
 ];
 /** What no user needs; each with an example of what it keeps out. */
 const REFUSED = [

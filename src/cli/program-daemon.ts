@@ -1,7 +1,10 @@
 /** The command line of the daemon and of those who talk to it. */
-import { type Command, Option } from 'commander';
+import { Argument, type Command, Option } from 'commander';
 import type { DaemonOptions } from './commands/daemon.js';
 import type { AskOptions, CreateOptions } from './commands/vgpus.js';
+import { completionScript, completions, SHELLS } from './completion.js';
+import { EXIT } from './exit-codes.js';
+import { print } from './terminal.js';
 
 type Act = (json: boolean, body: () => number | Promise<number>) => Promise<void>;
 
@@ -83,4 +86,21 @@ export function addDaemonCommands(program: Command, act: Act): void {
     .action((uuid: string, words: string[], options: AskOptions) =>
       act(options.json === true, async () => (await vgpus()).setCommand(uuid, words, options)),
     );
+
+  program
+    .command('completion')
+    .description('print the completion script of a shell')
+    .addArgument(new Argument('<shell>').choices(SHELLS))
+    .addHelpText('after', '\nExample:\n  mpt completion bash > /etc/bash_completion.d/mpt')
+    .action((shell: string) => act(false, () => printed(completionScript(shell))));
+
+  program
+    .command('complete', { hidden: true })
+    .argument('[words...]')
+    .action((words: string[]) => act(false, async () => printed((await completions(program, words)).join('\n'))));
 }
+
+const printed = (text: string): number => {
+  if (text !== '') print(text);
+  return EXIT.OK;
+};

@@ -19,6 +19,13 @@ const STOP_LIMIT_MS = 20_000;
 /** Without what tap hooks into child processes: it would be loaded into each device thread too. */
 const plainEnvironment = (): NodeJS.ProcessEnv => ({ ...process.env, NODE_OPTIONS: '' });
 
+/** The command, without what tap adds to each process. */
+export function plainMpt(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Outcome {
+  const env = { ...plainEnvironment(), ...environment };
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MPT, ...args], { encoding: 'utf8', env });
+  return { code: status, stdout, stderr };
+}
+
 /** Time for a device thread to start on a busy machine. */
 const CLIENT_LIMIT_MS = 20_000;
 
@@ -108,9 +115,7 @@ export class TestDaemon {
 
   /** The command, talking to this daemon. */
   run(...args: string[]): Outcome {
-    const words = [MPT, ...args, '--runtime', this.runtime];
-    const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8', env: plainEnvironment() });
-    return { code: status, stdout, stderr };
+    return plainMpt([...args, '--runtime', this.runtime]);
   }
 
   async available(type: string): Promise<number> {

@@ -31,11 +31,19 @@ export async function daemonCommand({ config: path, mount, runtime, log: logForm
       const { bus } = daemon;
       const control = controlSocket(config.runtime);
       if (json === true)
-        printJson({ type: 'ready', control, mount: daemon.mounted ?? null, gpus: bus.gpus.map(({ gpu }) => gpu), vgpus: bus.vgpuCount });
+        printJson({
+          type: 'ready',
+          control,
+          mount: daemon.mounted ?? null,
+          metrics: daemon.metrics ?? null,
+          gpus: bus.gpus.map(({ gpu }) => gpu),
+          vgpus: bus.vgpuCount,
+        });
       else {
         print(
           `ready: ${bus.gpus.length} GPUs, ${bus.vgpuCount} vGPUs, control socket ${control}${daemon.mounted === undefined ? '' : `, tree ${daemon.mounted}`}`,
         );
+        if (daemon.metrics !== undefined) print(`metrics: ${daemon.metrics}`);
         print('Ctrl-C ends it.');
       }
       await stopAsked;

@@ -28,6 +28,8 @@ export class Daemon {
   readonly log: Log;
   /** Folder of the tree; undefined without one. */
   mounted: string | undefined;
+  /** Where the metrics are; undefined without. */
+  metrics: string | undefined;
   /** What is undone at the end, last first. */
   readonly #undo: (() => void | Promise<void>)[] = [];
   #stopped: Promise<void> | undefined;
@@ -78,6 +80,12 @@ export class Daemon {
       this.#undo.push(() => display.close());
     }
     if (config.mount !== undefined) await this.#mount(config.mount);
+    if (config.metrics !== undefined) {
+      const { serveMetrics } = await import('./metrics.js');
+      const metrics = await serveMetrics(config.metrics, { bus, host, log });
+      this.#undo.push(() => metrics.close());
+      this.metrics = metrics.address;
+    }
     const control = await serveControl(controlSocket(runtime), bus, log);
     this.#undo.push(() => control.close());
   }

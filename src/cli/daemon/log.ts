@@ -14,6 +14,8 @@ export interface LogOptions {
 }
 
 export class Log {
+  /** Refusals by error code. */
+  readonly refusals = new Map<string, number>();
   readonly #json: boolean;
   readonly #level: number;
   readonly #write: (line: string) => void;
@@ -32,6 +34,7 @@ export class Log {
   /** What was refused and why: the error's own line. */
   refused(what: string, error: unknown, fields: LogFields = {}): void {
     const reason = MptError.is(error) ? { code: error.code, why: error.message } : { code: 'INTERNAL', why: String(error) };
+    this.refusals.set(reason.code, (this.refusals.get(reason.code) ?? 0) + 1);
     this.#line(MptError.is(error) ? 'warn' : 'error', `${what} refused`, { ...fields, ...reason });
   }
 
