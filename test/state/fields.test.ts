@@ -35,6 +35,7 @@ const NOT_STATE: Readonly<Record<string, string>> = {
   LeafPages: 'of the shadow',
   AddressSpace: 'of the shadow',
   PageView: 'a view of memory',
+  SectionStream: 'of the save and the restore themselves',
   StateWriter: 'of the save itself',
   StateReader: 'of the restore itself',
 };

@@ -1,17 +1,17 @@
 /** Reads the fields of one section, which may be hostile: every length is checked against what is there before anything is read or made. */
-import { isLine, numberFault, refusal } from './limits.js';
-import type { StateStream } from './stream.js';
+import type { MptError } from '../../errors.js';
+import { isLine, refusal } from './limits.js';
+import { SectionStream } from './section-stream.js';
 
-export class StateReader implements StateStream {
+export class StateReader extends SectionStream {
   readonly restoring = true;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
-  readonly #path: string[];
   #at = 0;
 
   /** @param section in messages. @param bytes of the section; not to be changed meanwhile */
   constructor(section: string, bytes: Uint8Array) {
-    this.#path = [section];
+    super(section);
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   }
@@ -24,21 +24,21 @@ export class StateReader implements StateStream {
 
   bool(name: string, _value: boolean): boolean {
     const value = this.#bytes[this.#take(name, 1)] as number;
-    if (value > 1) this.#fail(name, `${value} is neither 0 nor 1`);
+    if (value > 1) this.fail(name, `${value} is neither 0 nor 1`);
     return value === 1;
   }
 
   u32(name: string, _value: number, max = 0xffff_ffff, min = 0): number {
-    return this.#checked(name, this.#view.getUint32(this.#take(name, 4), true), max, min, true);
+    return this.checked(name, this.#view.getUint32(this.#take(name, 4), true), max, min, true);
   }
 
   integer(name: string, _value: number, max: number = Number.MAX_SAFE_INTEGER, min = 0): number {
     const at = this.#take(name, 8);
-    return this.#checked(name, this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true), max, min, true);
+    return this.checked(name, this.#view.getUint32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true), max, min, true);
   }
 
   number(name: string, _value: number, max: number, min: number): number {
-    return this.#checked(name, this.#view.getFloat64(this.#take(name, 8), true), max, min, false);
+    return this.checked(name, this.#view.getFloat64(this.#take(name, 8), true), max, min, false);
   }
 
   text(name: string, _value: string, max: number): string {
@@ -47,9 +47,9 @@ export class StateReader implements StateStream {
     try {
       text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
     } catch {
-      return this.#fail(name, 'it is no UTF-8');
+      return this.fail(name, 'it is no UTF-8');
     }
-    return isLine(text) ? text : this.#fail(name, 'it is no line of text');
+    return isLine(text) ? text : this.fail(name, 'it is no line of text');
   }
 
   bytes(name: string, value: Uint8Array): void {
@@ -70,47 +70,25 @@ export class StateReader implements StateStream {
       const first = this.#view.getUint32(at, true);
       const count = this.#view.getUint32(at + 4, true);
       if (count === 0) {
-        if (first !== value.length) this.#fail(name, `it ends at ${first}, not at ${value.length}`);
+        if (first !== value.length) this.fail(name, `it ends at ${first}, not at ${value.length}`);
         return;
       }
       // Numbers, not 32-bit integers: the sum cannot wrap.
-      if (first < next || first + count > value.length) this.#fail(name, `the run of ${count} at ${first} is out of place`);
+      if (first < next || first + count > value.length) this.fail(name, `the run of ${count} at ${first} is out of place`);
       const from = this.#take(name, count * 4);
       for (let i = 0; i < count; i++) value[first + i] = this.#view.getUint32(from + i * 4, true);
       next = first + count + 1;
     }
   }
 
-  list(name: string, _count: number, max: number, item: (index: number) => void): void {
-    const count = this.u32(name, 0, max);
-    this.within(name, () => {
-      for (let i = 0; i < count; i++) item(i);
-    });
-  }
-
-  within(name: string, fields: () => void): void {
-    this.#path.push(name);
-    fields();
-    this.#path.pop();
-  }
-
-  refuse(what: string): never {
-    throw refusal('restore_vgpu', `the saved state is not accepted: ${this.#path.join('.')}: ${what}`);
-  }
-
-  #checked(name: string, value: number, max: number, min: number, whole: boolean): number {
-    const fault = numberFault(value, max, min, whole);
-    return fault === undefined ? value : this.#fail(name, fault);
-  }
-
-  #fail(name: string, what: string): never {
-    return this.refuse(`${name}: ${what}`);
+  protected override refusal(where: string, what: string): MptError {
+    return refusal('restore_vgpu', `the saved state is not accepted: ${where}: ${what}`);
   }
 
   /** @returns where the next `size` bytes begin */
   #take(name: string, size: number): number {
     const at = this.#at;
-    if (size > this.#bytes.length - at) this.#fail(name, 'the section ends before it');
+    if (size > this.#bytes.length - at) this.fail(name, 'the section ends before it');
     this.#at = at + size;
     return at;
   }

@@ -1,21 +1,16 @@
 /** Writes the fields of one section. */
-import { isLine, numberFault, refusal } from './limits.js';
+import type { MptError } from '../../errors.js';
+import { isLine, refusal } from './limits.js';
+import { SectionStream } from './section-stream.js';
 import { eachRun } from './sparse.js';
-import type { StateStream } from './stream.js';
 
 const FIRST_CAPACITY = 4096;
 
-export class StateWriter implements StateStream {
+export class StateWriter extends SectionStream {
   readonly restoring = false;
   #bytes = new Uint8Array(FIRST_CAPACITY);
   #view = new DataView(this.#bytes.buffer);
   #length = 0;
-  readonly #path: string[];
-
-  /** @param section in messages */
-  constructor(section: string) {
-    this.#path = [section];
-  }
 
   /** What was written: a copy. */
   take(): Uint8Array {
@@ -29,14 +24,14 @@ export class StateWriter implements StateStream {
   }
 
   u32(name: string, value: number, max = 0xffff_ffff, min = 0): number {
-    this.#check(name, value, max, min, true);
+    this.checked(name, value, max, min, true);
     const at = this.#room(4);
     this.#view.setUint32(at, value, true);
     return value;
   }
 
   integer(name: string, value: number, max: number = Number.MAX_SAFE_INTEGER, min = 0): number {
-    this.#check(name, value, max, min, true);
+    this.checked(name, value, max, min, true);
     const at = this.#room(8);
     this.#view.setUint32(at, value % 2 ** 32, true);
     this.#view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
@@ -44,7 +39,7 @@ export class StateWriter implements StateStream {
   }
 
   number(name: string, value: number, max: number, min: number): number {
-    this.#check(name, value, max, min, false);
+    this.checked(name, value, max, min, false);
     const at = this.#room(8);
     this.#view.setFloat64(at, value, true);
     return value;
@@ -52,7 +47,7 @@ export class StateWriter implements StateStream {
 
   text(name: string, value: string, max: number): string {
     const bytes = new TextEncoder().encode(value);
-    if (!isLine(value)) this.#fail(name, 'it is no line of text');
+    if (!isLine(value)) this.fail(name, 'it is no line of text');
     this.blob(name, bytes, max);
     return value;
   }
@@ -76,21 +71,8 @@ export class StateWriter implements StateStream {
     this.#run(value.length, 0);
   }
 
-  list(name: string, count: number, max: number, item: (index: number) => void): void {
-    this.u32(name, count, max);
-    this.within(name, () => {
-      for (let i = 0; i < count; i++) item(i);
-    });
-  }
-
-  within(name: string, fields: () => void): void {
-    this.#path.push(name);
-    fields();
-    this.#path.pop();
-  }
-
-  refuse(what: string): never {
-    throw refusal('save_vgpu', `the state of ${this.#path.join('.')} is none that can be restored: ${what}`);
+  protected override refusal(where: string, what: string): MptError {
+    return refusal('save_vgpu', `the state of ${where} is none that can be restored: ${what}`);
   }
 
   /** @returns where the run's dwords go */
@@ -99,15 +81,6 @@ export class StateWriter implements StateStream {
     this.#view.setUint32(at, first, true);
     this.#view.setUint32(at + 4, count, true);
     return at + 8;
-  }
-
-  #check(name: string, value: number, max: number, min: number, whole: boolean): void {
-    const fault = numberFault(value, max, min, whole);
-    if (fault !== undefined) this.#fail(name, fault);
-  }
-
-  #fail(name: string, what: string): never {
-    this.refuse(`${name}: ${what}`);
   }
 
   /** Room for `size` more bytes: the array may be another one afterwards. @returns where it begins */
