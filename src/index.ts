@@ -22,3 +22,12 @@ export { AGENT_GPA, GuestAgent } from './guest/agent.js';
 export { GpuDriver } from './guest/gpu-driver.js';
 export { testCard } from './guest/test-card.js';
 export { stopThread } from './native/thread.js';
+export {
+  type Divergence,
+  openGvt,
+  type Recorded,
+  type RecordOptions,
+  type ReplayOptions,
+  type ReplayReport,
+  replay,
+} from './recording/index.js';

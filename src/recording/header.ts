@@ -19,6 +19,8 @@ export interface GvtHeader extends Common {
   readonly backend: { readonly name: string; readonly version: string };
   readonly capabilities: Capabilities;
   readonly gpu: GpuSize;
+  /** As `GvtOptions` has it. Default 0. */
+  readonly switchPaceMs?: number;
 }
 
 /** A small display device behind its VFIO view. */
@@ -82,5 +84,8 @@ export function parseHeader(text: string): RecordingHeader {
     throw badRecording('the head of the recording has no capabilities');
   if (!isRecord(gpu) || ![gpu['aperture'], gpu['ggtt'], gpu['fences']].every(Number.isSafeInteger))
     throw badRecording('the head of the recording has no size of the GPU');
+  const { switchPaceMs = 0 } = header;
+  if (typeof switchPaceMs !== 'number' || !(switchPaceMs >= 0 && switchPaceMs <= 1000))
+    throw badRecording('the head of the recording has an impossible pace of context switches');
   return header as unknown as GvtHeader;
 }

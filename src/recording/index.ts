@@ -48,13 +48,13 @@ export function openGvt(backend: MptBackend, options: GvtOptions, record?: Recor
       hint: 'their turns would be missing; record it on a GPU of its own',
     });
   const { name, version, capabilities } = backend;
-  const { aperture, ggtt, fences, generation, now = monotonic } = { ...DEFAULT_GPU, ...options };
+  const { aperture, ggtt, fences, generation, now = monotonic, switchPaceMs = 0 } = { ...DEFAULT_GPU, ...options };
   const gpu = checkGpuSize({ aperture, ggtt, fences, generation });
-  const writer = new EventWriter(record.path, { kind: 'gvt', created: created(), backend: { name, version }, capabilities, gpu });
+  const header = { kind: 'gvt', created: created(), backend: { name, version }, capabilities, gpu, switchPaceMs } as const;
+  const writer = new EventWriter(record.path, header);
   const tape = new RecordingTape({ writer, now, onFailure: record.onFailure });
   // Whether mistakes are told decides how often the clock is read.
-  // So does the pace at which the guest is told of context switches: a recorded one is told at once.
-  const told = { onGuestError: () => undefined, ...options, switchPaceMs: 0 };
+  const told = { onGuestError: () => undefined, ...options };
   try {
     return { device: new RecordedGvt(tape, new TapedHost(tape, { name, capabilities }, backend), told), close: () => tape.close() };
   } catch (error) {

@@ -79,10 +79,10 @@ class GvtPlayer implements Player {
   readonly #gvt: Gvt;
   readonly #value = new Uint32Array(2);
 
-  constructor(tape: ReplayTape, { backend, capabilities, gpu }: GvtHeader, { onDevice }: ReplayOptions) {
+  constructor(tape: ReplayTape, { backend, capabilities, gpu, switchPaceMs = 0 }: GvtHeader, { onDevice }: ReplayOptions) {
     this.#tape = tape;
     const host = new TapedHost(tape, { name: backend.name, capabilities });
-    const gvt = new Gvt(host, { ...gpu, now: () => tape.now(), onGuestError: () => undefined });
+    const gvt = new Gvt(host, { ...gpu, switchPaceMs, now: () => tape.now(), onGuestError: () => undefined });
     tape.onReport = (vgpu, gfn) => void gvt.pageWritten(VgpuId(vgpu), Gfn(gfn));
     tape.barsOf = (vgpu) => gvt.vgpu(VgpuId(vgpu))?.config.bars;
     this.#gvt = gvt;
