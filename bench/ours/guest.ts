@@ -28,6 +28,7 @@ export interface Scene {
 /** Loaded one by one: a cold start must not pay for the others. */
 const BACKENDS: Readonly<Record<string, () => Promise<BackendModule>>> = {
   kvm: async () => (await import('../../src/backends/kvm/index.js')).kvm,
+  acrn: async () => (await import('../../src/backends/acrn/index.js')).acrn as BackendModule,
   xen: async () => (await import('../../src/backends/xen/index.js')).xen,
 };
 

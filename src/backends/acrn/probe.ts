@@ -13,7 +13,7 @@ export type AcrnAbi = 'auto' | AcrnDialect['name'];
 
 /** What to do about an errno of open(2) on the device. */
 const OPEN_HINTS: Readonly<Record<number, string>> = {
-  2: 'this is no ACRN service VM, or its kernel has no CONFIG_ACRN_HSM',
+  2: 'this is no ACRN service VM, or its kernel lacks this module',
   13: 'run as root',
   1: 'run as root',
   6: 'the kernel does not run on ACRN',

@@ -1,21 +1,17 @@
 /**
- * Waiting for a request. The page is the truth: it is watched for a short while, since an answered guest mostly asks again soon. Then
- * ATTACH_IOREQ_CLIENT blocks until the kernel has a request. It has no limit of time, so a signal ends it: for the caller's time, and often
- * enough that a stop is seen. Where a wait is too short for that, or ATTACH lies, the thread sleeps in short pauses.
+ * Waiting for a request. ATTACH_IOREQ_CLIENT blocks until the kernel has one. It has no limit of time, so a signal ends it: for the
+ * caller's time, and often enough that a stop is seen. Where a wait is too short for that, or ATTACH lies, the thread sleeps in short
+ * pauses and looks at the page. It never spins: on a small machine the vCPU may need this very core.
  */
 import { EAGAIN, EINTR } from '../../native/syscalls.js';
 import { checkAcrn } from './calls.js';
 
-/** How long the page is watched before the thread sleeps, ms. */
-const WATCH_MS = 0.05;
-/** Looks at the page between two looks at the clock. */
-const LOOKS = 64;
 /** A stop is seen after at most this. */
 const SLICE_MS = 20;
 /** Shorter waits do not attach: a signal is not that exact. */
 const ATTACH_MS = 10;
 /** Pauses between two looks when nothing wakes us: the first, and what it grows to. */
-const FIRST_PAUSE_MS = 0.05;
+const FIRST_PAUSE_MS = 0.02;
 const LAST_PAUSE_MS = 1;
 
 /** ATTACH_IOREQ_CLIENT, ended by a signal after so many ms. @returns its result, minus the errno when it failed */
@@ -36,10 +32,6 @@ export class RequestWait {
    * @throws MptError HYPERVISOR
    */
   wait(ready: () => boolean, now: number, until: number): void {
-    const watched = Math.min(now + WATCH_MS, until);
-    do {
-      for (let i = 0; i < LOOKS; i++) if (ready()) return;
-    } while (performance.now() < watched);
     const end = Math.min(now + SLICE_MS, until);
     if (this.#attach !== undefined && end - now >= ATTACH_MS) {
       // 1 and up: the client is being destroyed (VHM), and its requests with it.
