@@ -8,6 +8,7 @@ import { BOCHS } from './jobs/bochs.js';
 import { BOOTTIME } from './jobs/boottime.js';
 import { CONFORMANCE } from './jobs/conformance.js';
 import { GVT } from './jobs/gvt.js';
+import { GVT_SHARE } from './jobs/gvt-share.js';
 import { I915 } from './jobs/i915.js';
 import { I915_BOOTS, I915_BOOTS_50 } from './jobs/i915-boots.js';
 import { I915_DISPLAY, I915_DISPLAY_DP } from './jobs/i915-display.js';
@@ -25,6 +26,7 @@ export const JOBS: readonly Job[] = [
   MDPY,
   TREE,
   GVT,
+  GVT_SHARE,
   I915,
   I915_DISPLAY,
   I915_STATE,

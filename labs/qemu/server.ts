@@ -1,11 +1,10 @@
 /** A device's server, `mpt serve`, as users start it, and `mpt display`, which looks at its device. */
-import type { ChildProcess } from 'node:child_process';
-import { createWriteStream, existsSync, mkdtempSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Connector } from '../../src/core/gvt/display/connector.js';
-import { collected, kill, lastLine, run, start, temporary } from '../common/children.js';
-import { byLine } from '../common/lines.js';
+import { lastLine, run, temporary } from '../common/children.js';
+import { MPT, MptProcess } from './mpt-process.js';
 import { type Picture, readPicture } from './picture.js';
 
 /** What `mpt serve` is asked for. */
@@ -20,81 +19,50 @@ export interface Served {
   readonly record?: string;
 }
 
-const MPT = 'build/src/cli/mpt.js';
-const READY_LIMIT_S = 20;
-const STOP_LIMIT_S = 10;
 const DISPLAY_LIMIT_S = 20;
 /** A picture that is not yet right is taken again until then. */
 const SHOWS_LIMIT_S = 20;
 
 export class DeviceServer {
   readonly socket: string;
-  /** Resolves when it has ended, with how, in one line. */
-  readonly ended: Promise<string>;
   readonly #checkout: string;
-  readonly #child: ChildProcess;
-  readonly #name: string;
+  readonly #process: MptProcess;
   readonly #complaints: string[] = [];
   readonly #expected: RegExp[] = [];
-  readonly #stderr: () => string;
   #devices: readonly string[] = [];
-  #status: number | NodeJS.Signals | undefined;
 
   private constructor(checkout: string, { device, type, display = true, connector, record }: Served, out: string) {
     this.#checkout = checkout;
-    this.#name = `mpt serve --device ${device}`;
     // The path of a socket may have 107 bytes: that of the output folder can be longer.
     this.socket = join(temporary(mkdtempSync(join(tmpdir(), 'mpt-lab-'))), `${device}.sock`);
     const args = [
-      MPT,
-      'serve',
-      '--device',
-      device,
-      '--type',
-      type,
-      '--socket',
-      this.socket,
-      '--json',
+      ...['serve', '--device', device, '--type', type, '--socket', this.socket, '--json'],
       ...(display ? [] : ['--no-display']),
       ...(connector === undefined ? [] : ['--connector', connector]),
       ...(record === undefined ? [] : ['--record', record]),
     ];
-    this.#child = start(process.execPath, args, { cwd: checkout, stdio: ['ignore', 'pipe', 'pipe'] });
-    const log = createWriteStream(join(out, 'server.log'));
-    for (const stream of [this.#child.stdout, this.#child.stderr]) stream?.on('data', (bytes: Buffer) => log.write(bytes));
-    const complaints = byLine((line) => {
-      if (line.startsWith('{"type":"complaint"')) this.#complaints.push(line);
-    });
-    this.#child.stdout?.on('data', complaints);
-    this.#stderr = collected(this.#child.stderr);
-    this.ended = new Promise((resolve) => {
-      this.#child.once('error', ({ message }) => resolve(`${this.#name} did not start: ${message}`));
-      this.#child.once('close', (status, signal) => {
-        log.end();
-        this.#status = status ?? (signal as NodeJS.Signals);
-        resolve(`${this.#name} ended with ${this.#status}: ${lastLine(this.#stderr()) || 'it said nothing'}`);
-      });
+    this.#process = new MptProcess(args, {
+      name: `mpt serve --device ${device}`,
+      checkout,
+      log: join(out, 'server.log'),
+      onLine: (line) => {
+        if (line.startsWith('{"type":"complaint"')) this.#complaints.push(line);
+      },
     });
   }
 
   /** Starts a server. @param out gets `server.log`. @throws Error when it does not become ready */
   static async start(checkout: string, served: Served, out: string): Promise<DeviceServer> {
     const server = new DeviceServer(checkout, served, out);
-    const ready = await new Promise<string>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`${server.#name} was not ready within ${READY_LIMIT_S} s`)), READY_LIMIT_S * 1000);
-      const first = byLine((line) => {
-        clearTimeout(timer);
-        resolve(line);
-      });
-      server.#child.stdout?.on('data', first);
-      void server.ended.then((how) => {
-        clearTimeout(timer);
-        reject(new Error(how));
-      });
-    });
-    server.#devices = devicesOf(server.#name, ready);
-    if (!existsSync(server.socket)) throw new Error(`${server.#name} is ready, but there is no socket ${server.socket}`);
+    const { name, ready } = server.#process;
+    server.#devices = devicesOf(name, await ready);
+    if (!existsSync(server.socket)) throw new Error(`${name} is ready, but there is no socket ${server.socket}`);
     return server;
+  }
+
+  /** Resolves when it has ended, with how, in one line. */
+  get ended(): Promise<string> {
+    return this.#process.ended;
   }
 
   /** QEMU's arguments for the device, as the server told them. */
@@ -105,7 +73,7 @@ export class DeviceServer {
   /** Processor time that the server has used, seconds, by the kernel's ticks of 10 ms. */
   get processorSeconds(): number {
     // proc(5): the name, in parentheses, may hold anything; utime and stime are fields 14 and 15.
-    const stat = readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8');
+    const stat = readFileSync(`/proc/${this.#process.pid}/stat`, 'utf8');
     const [utime, stime] = stat
       .slice(stat.lastIndexOf(')') + 2)
       .split(' ')
@@ -168,14 +136,8 @@ export class DeviceServer {
 
   /** Asks it to end by SIGTERM. @throws Error when it does not end by itself with 0, or leaves its socket */
   async stop(): Promise<void> {
-    if (this.#status !== undefined) throw new Error(`${await this.ended}`);
-    this.#child.kill('SIGTERM');
-    const timer = setTimeout(() => kill(this.#child), STOP_LIMIT_S * 1000);
-    const how = await this.ended;
-    clearTimeout(timer);
-    if (this.#status === 'SIGKILL') throw new Error(`${this.#name} did not end within ${STOP_LIMIT_S} s of SIGTERM`);
-    if (this.#status !== 0) throw new Error(how);
-    if (existsSync(this.socket)) throw new Error(`${this.#name} left its socket ${this.socket}`);
+    await this.#process.stop();
+    if (existsSync(this.socket)) throw new Error(`${this.#process.name} left its socket ${this.socket}`);
   }
 }
 

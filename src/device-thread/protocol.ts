@@ -57,6 +57,8 @@ export interface JobRequest {
 export interface JobContext {
   /** To be set as `backend.stopFlag`, so that a stop reaches every machine of the job. */
   readonly stopFlag: SharedArrayBuffer;
+  /** Nanoseconds of processor time that the thread has had. */
+  readonly threadNs: () => number;
   /** True once a stop was asked. */
   stopped(): boolean;
   /** One line for a person who waits. */

@@ -1,7 +1,7 @@
 /** Entry of a device thread: publishes its thread id, runs the job, sends the result and ends. */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { MptError } from '../core/errors.js';
-import { libcSyscalls } from '../native/libc.js';
+import { libcSyscalls, threadNs } from '../native/libc.js';
 import { holdKickSignal } from '../native/thread.js';
 import type { DeviceThreadData, DeviceThreadMessage, Job, JobRequest, RequestMessage } from './protocol.js';
 
@@ -28,6 +28,7 @@ try {
   if (Atomics.load(words, 0) !== 0) throw new MptError('STOPPED', 'stopped before it began');
   const value = job(input, {
     stopFlag: control,
+    threadNs,
     stopped: () => Atomics.load(words, 0) !== 0,
     progress: (text) => post({ type: 'progress', text }),
     notice: (value) => post({ type: 'notice', value }),

@@ -36,10 +36,13 @@ const cTimerSettime = libc.func('timer_settime', 'int', ['uintptr_t', 'int', 'vo
 const cTimerDelete = libc.func('timer_delete', 'int', ['uintptr_t']);
 const cMemfdCreate = libc.func('memfd_create', 'int', ['str', 'uint']);
 const cFcntl = libc.func('fcntl', 'int', ['int', 'int', 'long']);
+const cClockGettime = libc.func('clock_gettime', 'int', ['int', 'void *']);
 const cLseek = libc.func('lseek', 'int64_t', ['int', 'int64_t', 'int']);
 
 const failed = (result: number): number => (result < 0 ? -koffi.errno() : result);
 
+/** time.h: the processor time of the calling thread. It always exists. */
+const CLOCK_THREAD_CPUTIME_ID = 3;
 const CLOCK_MONOTONIC = 1;
 const SIGEV_THREAD_ID = 4;
 const NS = 1_000_000_000;
@@ -133,3 +136,10 @@ export const libcSyscalls: Syscalls = {
   fcntl: (fd, command, value) => failed(cFcntl(fd, command, value)),
   lseek: (fd, offset, whence) => failed(Number(cLseek(fd, offset, whence))),
 };
+
+/** Nanoseconds of processor time that the calling thread has had. */
+export function threadNs(): number {
+  cClockGettime(CLOCK_THREAD_CPUTIME_ID, timespecBytes);
+  // Seconds and nanoseconds, 8 bytes each, which a thread's time does not fill.
+  return timespec.getUint32(0, true) * NS + timespec.getUint32(8, true);
+}

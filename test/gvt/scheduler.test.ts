@@ -14,7 +14,7 @@ import {
   settle,
 } from '../../src/core/gvt/scheduler/policy.js';
 import { Schedule, type Turns } from '../../src/core/gvt/scheduler/schedule.js';
-import { setWeight, sharedSchedule, unschedule, usedNs } from '../../src/core/gvt/scheduler/shared-state.js';
+import { ScheduleState, setWeight, sharedSchedule, unschedule, usedNs } from '../../src/core/gvt/scheduler/shared-state.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import { MemoryBackend, VM } from './memory-backend.js';
 
@@ -120,10 +120,10 @@ class World {
     const slot = this.threads.length + 1;
     const statistics = newStatistics();
     // Each thread's clock began at another time.
-    const schedule = new Schedule(
-      () => this.now + slot * 3.3e15,
-      this.buffer,
-      (words, index, value, ms) => {
+    const schedule = new Schedule({
+      now: () => this.now + slot * 3.3e15,
+      buffer: this.buffer,
+      wait: (words, index, value, ms) => {
         const end = this.now + ms * MS;
         while (this.now < end && Atomics.load(words, index) === value) {
           const holder = this.threads[value - 1];
@@ -131,7 +131,7 @@ class World {
           else this.#step(holder);
         }
       },
-    );
+    });
     const turns = schedule.join(slot, weight, statistics);
     const thread: Thread = { turns, statistics, slice, pause, at: this.now, left: 0, dead: false, idle: false };
     turns.start();
@@ -327,7 +327,7 @@ t.test('an engine that is left to one that does not come is anybody’s soon', a
   // It asks, and ends in the middle of that.
   for (const other of [b, c]) other.dead = true;
   const words = new Int32Array(world.buffer);
-  const state = new Schedule(() => 0, world.buffer).state;
+  const state = new ScheduleState(world.buffer);
   Atomics.store(words, state.left(world.engine, 2), BALANCE_NS);
   Atomics.store(words, state.asking(world.engine), 2);
   t.notOk(a.turns.goOn(world.engine), 'left to it');

@@ -24,7 +24,11 @@ export interface ShareOutput {
 const WAIT_MS = 1;
 
 export const job: Job<ShareInput, ShareOutput> = ({ backend, share, weight, schedule }, context) => {
-  const { opened, gvt, vgpu, agent, submitEndless } = busyGuest(findBackend(backend), { schedule }, { share, resources: { weight } });
+  const { opened, gvt, vgpu, agent, submitEndless } = busyGuest(
+    findBackend(backend),
+    { schedule, threadNs: context.threadNs },
+    { share, resources: { weight } },
+  );
   try {
     submitEndless();
     context.notice('busy');

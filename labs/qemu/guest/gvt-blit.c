@@ -3,44 +3,21 @@
  * fence and a framebuffer into memory of its own, maps them page by page into the IOMMU, in another order and with holes, and into the
  * GGTT, submits a batch of fills and a copy through the execlist port and sleeps until the MSI came. Prints what it found; the lab
  * compares.
- *
- * Registers and commands: Intel's Programmer's Reference Manual for Broadwell, volumes 2a-2c, and GVT-g's PVINFO page.
  */
 #include <poll.h>
 
-#include "vfio-device.h"
+#include "gvt-blitter.h"
 
 /* Offsets in BAR0. */
-#define PVINFO 0x78000
-#define PVINFO_APERTURE (PVINFO + 0x40)
-#define PVINFO_APERTURE_SIZE (PVINFO + 0x44)
-#define PVINFO_MAGIC 0x4776544776544776ull
-#define GGTT 0x800000
 #define MASTER_IRQ 0x44200
 #define GT0_IMR 0x44304
 #define GT0_IIR 0x44308
 #define GT0_IER 0x4430c
-/* The blitter engine's block. */
-#define BCS_HWS_PGA (0x22000 + 0x80)
-#define BCS_IMR (0x22000 + 0xa8)
-#define BCS_ELSP (0x22000 + 0x230)
-#define BCS_MODE (0x22000 + 0x29c)
 /* User interrupt and context switch in the GT0 registers. */
 #define BCS_USER_INTERRUPT (1u << 16)
 #define BCS_CONTEXT_SWITCH (1u << 24)
 
-#define MI_USER_INTERRUPT (0x02u << 23)
-#define MI_BATCH_BUFFER_END (0x0au << 23)
-/* Three dwords; a GGTT address. */
-#define MI_BATCH_BUFFER_START (0x31u << 23 | 1)
-/* Four dwords, which store a dword; a GGTT address. */
-#define MI_FLUSH_DW (0x26u << 23 | 1u << 14 | 2)
-#define MI_FLUSH_DW_GGTT (1u << 2)
-/* Of the 2D client, alpha and colours written. */
-#define XY_COLOR_BLT (2u << 29 | 0x50u << 22 | 3u << 20 | 5)
 #define XY_SRC_COPY_BLT (2u << 29 | 0x53u << 22 | 3u << 20 | 8)
-#define BLT_32BPP (3u << 24)
-#define ROP_PATCOPY (0xf0u << 16)
 #define ROP_SRCCOPY (0xccu << 16)
 
 /* A row is no divisor of a page, so that rows cross pages. */
@@ -56,56 +33,10 @@
 #define COPY_Y 41
 #define SIDE 33
 
-/* Pages of the memory, and of the GGTT from the aperture's start on. */
-enum { STATUS = 0, CONTEXT = 1, RING_STATE = 2, RING = 4, FENCE = 5, BATCH = 6, FRAMEBUFFER = 7 };
 #define PAGES (FRAMEBUFFER + (PITCH * HEIGHT + PAGE - 1) / PAGE)
 
-/* DMA address of a page: the last page comes first, and a page that is not mapped is between any two. */
-#define IOVA 0x10000000ull
-#define DMA_ADDRESS(page) (IOVA + 2ull * PAGE * (PAGES - 1 - (page)))
 #define SEQNO 0x600df00du
 #define MSI_TIMEOUT_MS 10000
-
-static volatile uint8_t *bar0;
-static uint8_t *memory;
-static uint32_t aperture;
-
-static uint32_t read32(uint32_t offset)
-{
-	return *(volatile uint32_t *)(bar0 + offset);
-}
-
-static void write32(uint32_t offset, uint32_t value)
-{
-	*(volatile uint32_t *)(bar0 + offset) = value;
-}
-
-static uint32_t gpu_address(uint32_t page)
-{
-	return aperture + page * PAGE;
-}
-
-static volatile uint32_t *page_at(uint32_t page)
-{
-	return (volatile uint32_t *)(memory + page * PAGE);
-}
-
-static uint32_t corner(uint32_t x, uint32_t y)
-{
-	return y << 16 | x;
-}
-
-static volatile uint32_t *fill(volatile uint32_t *at, uint32_t x, uint32_t y, uint32_t width, uint32_t height, uint32_t color)
-{
-	*at++ = XY_COLOR_BLT;
-	*at++ = BLT_32BPP | ROP_PATCOPY | PITCH;
-	*at++ = corner(x, y);
-	*at++ = corner(x + width, y + height);
-	*at++ = gpu_address(FRAMEBUFFER);
-	*at++ = 0;
-	*at++ = color;
-	return at;
-}
 
 static volatile uint32_t *copy(volatile uint32_t *at, uint32_t sx, uint32_t sy, uint32_t x, uint32_t y, uint32_t width, uint32_t height)
 {
@@ -126,35 +57,25 @@ static void write_batch(void)
 {
 	volatile uint32_t *at = page_at(BATCH);
 
-	at = fill(at, 0, 0, WIDTH, HEIGHT, BACKGROUND);
-	at = fill(at, SQUARE_X, SQUARE_Y, SIDE, SIDE, SQUARE);
+	at = fill(at, PITCH, 0, 0, WIDTH, HEIGHT, BACKGROUND);
+	at = fill(at, PITCH, SQUARE_X, SQUARE_Y, SIDE, SIDE, SQUARE);
 	at = copy(at, SQUARE_X, SQUARE_Y, COPY_X, COPY_Y, SIDE, SIDE);
 	*at++ = MI_BATCH_BUFFER_END;
 	*at++ = 0;
 }
 
-static void submit(void)
+static void submit_batch(void)
 {
 	const uint32_t commands[] = {
 		MI_BATCH_BUFFER_START, gpu_address(BATCH), 0,
 		MI_FLUSH_DW, gpu_address(FENCE) | MI_FLUSH_DW_GGTT, 0, SEQNO,
 		MI_USER_INTERRUPT, 0, 0,
 	};
-	volatile uint32_t *ring = page_at(RING), *state = page_at(RING_STATE);
+	volatile uint32_t *ring = page_at(RING);
 
 	for (uint32_t i = 0; i < sizeof(commands) / 4; i++)
 		ring[i] = commands[i];
-	/* Values of head, tail, start and control, each after its register's number. */
-	state[0x14 / 4] = 0;
-	state[0x1c / 4] = sizeof(commands);
-	state[0x24 / 4] = gpu_address(RING);
-	state[0x2c / 4] = 1;
-	__sync_synchronize();
-	/* No second context; context id 1; valid, 32-bit addresses, privileged. The last of the four submits. */
-	write32(BCS_ELSP, 0);
-	write32(BCS_ELSP, 0);
-	write32(BCS_ELSP, 1);
-	write32(BCS_ELSP, gpu_address(CONTEXT) | 1u << 8 | 1u << 3 | 1);
+	submit(sizeof(commands));
 }
 
 /*
@@ -222,28 +143,15 @@ int main(int argc, char **argv)
 	printf("bar0 %llu\n", (unsigned long long)size);
 	int msi = vfio_msi(vfio);
 
-	uint64_t magic = *(volatile uint64_t *)(bar0 + PVINFO);
-
-	errno = 0;
-	if (magic != PVINFO_MAGIC)
-		give_up("PVINFO has the magic %#llx: this is no vGPU", (unsigned long long)magic);
-	aperture = read32(PVINFO_APERTURE);
+	claim_vgpu(vfio, PAGES);
 	printf("aperture %#x %u\n", aperture, read32(PVINFO_APERTURE_SIZE));
-	memory = anonymous_pages(PAGES);
-	for (uint32_t page = 0; page < PAGES; page++) {
-		vfio_map_page(vfio, memory + page * PAGE, DMA_ADDRESS(page));
-		*(volatile uint64_t *)(bar0 + GGTT + gpu_address(page) / PAGE * 8) = DMA_ADDRESS(page) | 1;
-	}
-	write32(BCS_HWS_PGA, gpu_address(STATUS));
-	write32(BCS_IMR, 0);
 	write32(GT0_IMR, ~(BCS_USER_INTERRUPT | BCS_CONTEXT_SWITCH));
 	write32(GT0_IER, BCS_USER_INTERRUPT | BCS_CONTEXT_SWITCH);
 	write32(MASTER_IRQ, 1u << 31);
-	/* Masked: execlists on. */
-	write32(BCS_MODE, 1u << 31 | 1u << 15);
+	enable_blitter();
 
 	write_batch();
-	submit();
+	submit_batch();
 	unsigned long count = wait_for_user_interrupt(msi, &events);
 
 	printf("msi %lu\n", count);

@@ -76,7 +76,7 @@ static volatile void *vfio_map_bar(struct vfio_device vfio, uint32_t index, uint
 }
 
 /* An eventfd that counts the device's MSIs. */
-static int vfio_msi(struct vfio_device vfio)
+static inline int vfio_msi(struct vfio_device vfio)
 {
 	struct {
 		struct vfio_irq_set set;

@@ -16,7 +16,7 @@ echo "lspci after: $(lspci -vv -d ${ID.VENDOR}:${ID.DEVICE} 2>/dev/null | grep M
 `;
 
 /** Caching mode: the guest's IOMMU driver tells of new entries too, which is how QEMU learns what to map for the device. */
-const IOMMU = { machine: ['-device', 'intel-iommu,caching-mode=on'], append: 'intel_iommu=on' };
+export const IOMMU = { machine: ['-device', 'intel-iommu,caching-mode=on'], append: 'intel_iommu=on' };
 
 /** What `lspci -vv -nn` must say, line by line as it stands there. */
 const LSPCI: readonly (readonly [name: string, line: RegExp])[] = [

@@ -4,6 +4,7 @@
  */
 import { noTree } from '../../../src/sysfs/index.js';
 import { LabDaemon } from '../daemon.js';
+import { deviceOf } from '../guest.js';
 import { findDevice, type Job, type Lab, LINE_LIMIT_S, mustEqual } from '../job.js';
 
 const UUID = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
@@ -31,15 +32,13 @@ echo "vgpu $(cat $device/class)"
 read answer
 `;
 
-const deviceOf = (path: string): string[] => ['-device', JSON.stringify({ driver: 'vfio-user-pci', socket: { path, type: 'unix' } })];
-
 async function run(lab: Lab): Promise<void> {
   const missing = noTree();
   if (missing !== undefined) {
     lab.skip('vGPUs made by echo', missing);
     return;
   }
-  const daemon = await LabDaemon.start(lab.checkout, lab.out);
+  const daemon = await LabDaemon.start(lab.checkout, lab.out, { tree: true });
   const says = async (what: string, wanted: string): Promise<void> => {
     const { status, stdout, stderr } = await daemon.acrn(what);
     if (status !== 0) throw new Error(stderr);

@@ -48,9 +48,21 @@ interface Watch {
   since: number;
 }
 
+export interface ScheduleParts {
+  /** Nanoseconds, never going back; this thread's. */
+  readonly now: () => number;
+  /** Nanoseconds of processor time of this thread, by which its vGPUs pay. Default: `now`. */
+  readonly threadNs?: () => number;
+  /** Of `sharedSchedule()`, when other threads serve vGPUs of the same GPU. */
+  readonly buffer?: SharedArrayBuffer;
+  /** For a word to change; tests have their own. */
+  readonly wait?: Wait;
+}
+
 export class Schedule {
   readonly state: ScheduleState;
   readonly now: () => number;
+  readonly threadNs: () => number;
   #epoch: number;
   #epochSince: number;
   readonly #watches: readonly Watch[];
@@ -59,14 +71,10 @@ export class Schedule {
 
   readonly #wait: Wait;
 
-  /**
-   * @param now nanoseconds, never going back; this thread's
-   * @param buffer of `sharedSchedule()`, when other threads serve vGPUs of the same GPU
-   * @param wait for a word to change; tests have their own
-   */
-  constructor(now: () => number, buffer?: SharedArrayBuffer, wait: Wait = Atomics.wait) {
+  constructor({ now, threadNs = now, buffer, wait = Atomics.wait }: ScheduleParts) {
     this.state = new ScheduleState(buffer);
     this.now = now;
+    this.threadNs = threadNs;
     this.#wait = wait;
     this.#epoch = Atomics.load(this.state.words, EPOCH);
     this.#epochSince = now();
@@ -179,6 +187,8 @@ export class Turns implements EngineTurns {
   readonly #words: Int32Array;
   readonly #slot: number;
   readonly #statistics: VgpuStatistics;
+  /** The clock that the turn pays by, and its time at the last look. Alone, nobody is paid back: the cheaper clock does. */
+  #clock: () => number;
   #since = 0;
   /** Priority is for a fresh vGPU, not for one whose guest starts its engines again and again. */
   #fresh = true;
@@ -190,6 +200,7 @@ export class Turns implements EngineTurns {
     this.#words = schedule.state.words;
     this.#slot = slot;
     this.#statistics = statistics;
+    this.#clock = schedule.now;
     this.stop();
     setWeight(schedule.state.words.buffer, slot, weight);
   }
@@ -238,7 +249,9 @@ export class Turns implements EngineTurns {
     Atomics.compareExchange(words, state.asking(engine), slot, NOBODY);
     Atomics.store(words, state.lastTurn(engine, slot), Atomics.add(words, state.turns(engine), 1));
     this.#statistics.turns++;
-    this.#since = holder === NOBODY ? now : this.#schedule.now();
+    const { now: clock, threadNs } = this.#schedule;
+    this.#clock = state.isAlone(slot) ? clock : threadNs;
+    this.#since = this.#clock === clock && holder === NOBODY ? now : this.#clock();
     return true;
   }
 
@@ -255,7 +268,8 @@ export class Turns implements EngineTurns {
     const state = this.#state;
     const words = this.#words;
     const slot = this.#slot;
-    this.#pay(engine, this.#look());
+    this.#look();
+    this.#pay(engine);
     Atomics.add(words, state.turns(engine), 1);
     if (Atomics.load(words, state.holder(engine)) !== slot) return false;
     const asking = Atomics.load(words, state.asking(engine));
@@ -269,7 +283,7 @@ export class Turns implements EngineTurns {
 
   end(engine: EngineId, more: boolean): void {
     if (!more) Atomics.store(this.#words, this.#state.wanted(engine, this.#slot), Wish.HAD);
-    this.#pay(engine, this.#schedule.now());
+    this.#pay(engine);
     this.#leave(engine, NOBODY);
   }
 
@@ -280,7 +294,8 @@ export class Turns implements EngineTurns {
   }
 
   /** Charges the time since the last look; of a time that a machine slept no more than debts can be. */
-  #pay(engine: EngineId, now: number): void {
+  #pay(engine: EngineId): void {
+    const now = this.#clock();
     const ns = Math.round(now - this.#since);
     this.#since = now;
     this.#statistics[TIMES[engine] as (typeof TIMES)[number]] += ns;
