@@ -84,6 +84,7 @@ program
   .addOption(new Option('--ram <mib>', 'guest RAM in MiB (default: 16)').argParser(mebibytes))
   .option('--type <name>', 'vGPU type (default: GVTg_V4_8)')
   .option('--record <file>', 'record what crosses the device model’s boundaries, for mpt replay; the file holds guest memory')
+  .option('--trace <file>', 'write what the engines do as a trace in Chrome’s trace-event format, for Perfetto or about:tracing')
   .option('--json', 'print one JSON document')
   .addHelpText(
     'after',
@@ -143,6 +144,7 @@ program
   .addOption(new Option('--connector <kind>', 'gvt: what the monitor is connected by (default: hdmi)').choices(CONNECTORS))
   .option('--record <file>', 'record what crosses the device model’s boundaries, for mpt replay; the file holds guest memory')
   .option('--restore <file>', 'gvt: go on with the vGPU that mpt state saved there')
+  .option('--trace <file>', 'gvt: write what the engines do as a trace in Chrome’s trace-event format, for Perfetto or about:tracing')
   .option('--trust-client', 'use guest memory by mapping it even when its file can be shortened, which would end the server')
   .option('--json', 'print one JSON document a line: ready, connected, disconnected, complaint')
   .addHelpText(

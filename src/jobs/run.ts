@@ -13,7 +13,7 @@ import type { Job, JobContext } from '../device-thread/protocol.js';
 import { AGENT_FREE_GPA, AGENT_GPA, AGENT_PORT, AGENT_PORTS_SIZE, GuestAgent } from '../guest/agent.js';
 import { type DeviceInfo, DRIVER_GPA, GpuDriver, requiredRam } from '../guest/gpu-driver.js';
 import { CARD_HEIGHT, CARD_WIDTH, testCard } from '../guest/test-card.js';
-import { openGvt, type Recorded } from '../recording/index.js';
+import { type OpenTrace, openGvt, openTrace, type Recorded } from '../recording/index.js';
 
 const MIB = 0x10_0000;
 /** Guest RAM is one region from 0: the agent, its structures and the framebuffer fit below 8 MiB. */
@@ -35,6 +35,8 @@ export interface RunInput {
   readonly type: string;
   /** File to record to. */
   readonly record?: string;
+  /** File for a trace in Chrome's trace-event format. */
+  readonly trace?: string;
 }
 
 export interface RunOutput {
@@ -47,6 +49,12 @@ export interface RunOutput {
   readonly commands: number;
   readonly guestErrors: number;
   readonly picture: { readonly width: number; readonly height: number; readonly rgba: Uint8Array };
+}
+
+/** What the job tells while it runs. */
+export interface RunNotice {
+  readonly type: 'complaint';
+  readonly text: string;
 }
 
 /** Commands that the engine executes in one slice while the guest waits. */
@@ -64,14 +72,20 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
   backend.stopFlag = context.stopFlag;
   let recorded: Recorded<Gvt> | undefined;
   let unrecorded: MptError | undefined;
+  let trace: OpenTrace | undefined;
   try {
+    if (input.trace !== undefined)
+      trace = openTrace({
+        path: input.trace,
+        onFailure: ({ message }) => context.notice({ type: 'complaint', text: `the trace has ended: ${message}` }),
+      });
     const machine = openOrCreate(backend, input);
     let lastGuestError: string | undefined;
     const onGuestError = (_vgpu: number, what: string): void => {
       lastGuestError = what;
     };
     const record = input.record === undefined ? undefined : { path: input.record, onFailure: (error: MptError) => (unrecorded = error) };
-    recorded = openGvt(backend, { onGuestError }, record);
+    recorded = openGvt(backend, { onGuestError, ...(trace === undefined ? {} : { trace: trace.log }) }, record);
     const gvt = recorded.device;
     const vgpu = gvt.createVgpu({ type: input.type, vmId: machine.vmId });
     gvt.activate(vgpu);
@@ -98,6 +112,7 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
   } finally {
     recorded?.close();
     backend.close();
+    trace?.close();
   }
 };
 

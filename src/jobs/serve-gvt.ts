@@ -2,7 +2,8 @@
 import { vfioUser } from '../backends/vfio-user/index.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
 import { DEFAULT_CONNECTOR } from '../core/gvt/display/connector.js';
-import { openGvt } from '../recording/index.js';
+import type { JobContext } from '../device-thread/protocol.js';
+import { type OpenTrace, openGvt, openTrace } from '../recording/index.js';
 import { deviceMemories } from '../vfio/index.js';
 import { trafficCounts } from './counters.js';
 import { recordOf, type Served, type ServeHooks, type ServeInput } from './serve.js';
@@ -22,8 +23,9 @@ const SHORTEST_WAIT_MS = 0.02;
 /** The same while it has not, unless the end of a frame comes before. */
 const QUIET_WAIT_MS = 15;
 
-export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedArrayBuffer): Served {
+export function serveGvt(input: ServeInput, hooks: ServeHooks, { stopFlag, threadNs }: Pick<JobContext, 'stopFlag' | 'threadNs'>): Served {
   const { place, type = DEFAULT_TYPE, resources = {}, trustClient, display = true, connector = DEFAULT_CONNECTOR, seat, state } = input;
+  const trace = openedTrace(input, hooks);
   const backend = vfioUser.open({ trustClient });
   try {
     backend.stopFlag = stopFlag;
@@ -34,10 +36,11 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedA
     };
     const machine = backend.serve(place, { ...hooks, onConnect });
     const onGuestError = (_vgpu: number, what: string): void => hooks.onComplaint(`the guest: ${what}`);
-    const gpu = seat === undefined ? {} : { ...seat.gpu, schedule: seat.schedule };
+    const gpu = seat === undefined ? {} : { ...seat.gpu, schedule: seat.schedule, threadNs };
+    const traced = trace === undefined ? {} : { trace: trace.log };
     const recorded = openGvt(
       backend,
-      { ...gpu, memories: deviceMemories, switchPaceMs: SWITCH_PACE_MS, onGuestError },
+      { ...gpu, ...traced, memories: deviceMemories, switchPaceMs: SWITCH_PACE_MS, onGuestError },
       recordOf(input, hooks),
     );
     const gvt = recorded.device;
@@ -75,10 +78,18 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, stopFlag: SharedA
         gvt.destroy();
         recorded.close();
         backend.close();
+        trace?.close();
       },
     };
   } catch (error) {
     backend.close();
+    trace?.close();
     throw error;
   }
+}
+
+/** @throws MptError IO when the file cannot be made */
+function openedTrace({ trace }: ServeInput, { onComplaint }: ServeHooks): OpenTrace | undefined {
+  if (trace === undefined) return undefined;
+  return openTrace({ path: trace, onFailure: ({ message }) => onComplaint(`the trace has ended: ${message}`) });
 }

@@ -29,6 +29,8 @@ export interface ServeInput {
   readonly trustClient: boolean;
   /** File to record to. */
   readonly record?: string;
+  /** Of `gvt`: file for a trace in Chrome's trace-event format. */
+  readonly trace?: string;
   /** Of `gvt`: false is a vGPU whose display is fused off. Default true. */
   readonly display?: boolean;
   /** Of `gvt`: what the monitor is connected by. Default HDMI. */
@@ -111,7 +113,7 @@ export const job: Job<ServeInput, ServeOutput> = (input, context) => {
     onDisconnect: (why) => notice({ type: 'disconnected', client: clients, why }),
     onComplaint: (text) => notice({ type: 'complaint', text }),
   };
-  const served = input.device === 'gvt' ? serveGvt(input, hooks, context.stopFlag) : openSample(input, input.device, hooks);
+  const served = input.device === 'gvt' ? serveGvt(input, hooks, context) : openSample(input, input.device, hooks);
   const pixels = sharedPixels();
   const counters = input.counters === undefined ? undefined : new Counters(input.counters, () => served.counts());
   try {

@@ -73,3 +73,5 @@ export function openRecordedDevice(device: VfioDevice, kind: SampleKindName, typ
 /** A tape for the conformance suite. @throws MptError IO */
 export const openSuiteTape = (path: string, header: Omit<SuiteHeader, 'kind' | 'created'>): RecordingSuiteTape =>
   new RecordingSuiteTape(new EventWriter(path, { kind: 'conformance', created: created(), ...header }));
+
+export { type OpenTrace, openTrace, type TraceOptions } from './trace-file.js';

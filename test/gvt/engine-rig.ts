@@ -12,6 +12,7 @@ import {
 import { Schedule } from '../../src/core/gvt/scheduler/schedule.js';
 import { Submission, type SubmissionParts } from '../../src/core/gvt/submission/submission.js';
 import type { SwitchPacing } from '../../src/core/gvt/submission/switch-events.js';
+import type { VgpuTrace } from '../../src/core/gvt/trace/vgpu-trace.js';
 import { Status } from '../../src/core/gvt-ops.js';
 
 export const PAGE = 4096;
@@ -127,8 +128,8 @@ export interface Rig {
 
 export const descriptor = (lrca: number, id: number): [number, number] => [lrca | (1 << 8) | (1 << 3) | 1, id];
 
-/** All engines enabled, each with a status page, nothing masked, contexts and data pages mapped as tests ask. */
-export function rig(pacing?: SwitchPacing): Rig {
+/** All engines enabled, each with a status page, nothing masked, contexts and data pages mapped as tests ask. @param watched sees what happens */
+export function rig(pacing?: SwitchPacing, watched?: VgpuTrace): Rig {
   const memory = new PlainMemory();
   const trace: string[] = [];
   const log: string[] = [];
@@ -170,8 +171,9 @@ export function rig(pacing?: SwitchPacing): Rig {
       takeCost: () => 0,
     },
     events: { raise: (event: GvtEvent) => void trace.push(event), hold: () => {}, release: () => {} },
-    turns: new Schedule(() => 0).join(1, 1, statistics),
+    turns: new Schedule({ now: () => 0 }).join(1, 1, statistics),
     statistics,
+    trace: watched,
     log: { guestError: (what) => void log.push(what) },
     pacing,
   };

@@ -247,6 +247,7 @@ function runRecorded(): string {
     progress: () => undefined,
     notice: () => undefined,
     takeRequest: () => undefined,
+    threadNs: () => 0,
   };
   runJob({ backend: 'sim', options: {}, ramMiB: 16, type: 'GVTg_V4_8', record: path }, context);
   return path;

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { selectBackend } from '../../backends/index.js';
 import { DeviceThread } from '../../device-thread/device-thread.js';
-import type { RunInput, RunOutput } from '../../jobs/run.js';
+import type { RunInput, RunNotice, RunOutput } from '../../jobs/run.js';
 import { type Config, checkConfig, readConfig } from '../config.js';
 import { EXIT } from '../exit-codes.js';
 import { checkWritable } from '../files.js';
@@ -17,6 +17,7 @@ export interface RunOptions {
   ram?: number;
   type?: string;
   record?: string;
+  trace?: string;
   json?: boolean;
 }
 
@@ -32,6 +33,7 @@ export async function runCommand(options: RunOptions): Promise<number> {
   });
   const { name } = selection.backend;
   if (options.record !== undefined) checkWritable(options.record, 'record');
+  if (options.trace !== undefined) checkWritable(options.trace, 'trace');
   if (config.picture !== undefined) checkWritable(config.picture, 'picture');
   const input: RunInput = {
     backend: name,
@@ -40,6 +42,7 @@ export async function runCommand(options: RunOptions): Promise<number> {
     ramMiB: config.ramMiB ?? DEFAULTS.ramMiB,
     type: config.type ?? DEFAULTS.type,
     ...(options.record === undefined ? {} : { record: resolve(options.record) }),
+    ...(options.trace === undefined ? {} : { trace: resolve(options.trace) }),
   };
   const announce = options.json === true ? undefined : `backend ${name} (${selection.reason})`;
   const output = await runOnDeviceThread(input, announce);
@@ -79,6 +82,7 @@ async function runOnDeviceThread(input: RunInput, announce: string | undefined):
   const progress = new Progress();
   const thread = new DeviceThread<RunOutput>(new URL('../../jobs/run.js', import.meta.url), input);
   thread.on('progress', (text) => progress.show(text));
+  thread.on('notice', (notice) => void process.stderr.write(`mpt: ${(notice as RunNotice).text}\n`));
   try {
     return await interruptible(
       () => void thread.stop(),

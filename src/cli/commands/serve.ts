@@ -38,6 +38,7 @@ export interface ServeOptions {
   resolution?: { width: number; height: number };
   trustClient?: boolean;
   record?: string;
+  trace?: string;
   /** Commander's `--no-display` makes it false. */
   display?: boolean;
   connector?: Connector;
@@ -71,11 +72,13 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     resources: resourcesOf(options),
     trustClient: options.trustClient === true,
     ...(options.record === undefined ? {} : { record: resolve(options.record) }),
+    ...(options.trace === undefined ? {} : { trace: resolve(options.trace) }),
     display: options.display !== false,
     ...connectorOf(options),
     ...(await savedVgpu(options)),
   };
   if (options.record !== undefined) checkWritable(options.record, 'record');
+  if (options.trace !== undefined) checkTrace(options.trace, options.device);
   const thread = new DeviceThread<ServeOutput>(new URL('../../jobs/serve.js', import.meta.url), input, {
     youngGenerationMb: YOUNG_GENERATION_MB,
   });
@@ -141,6 +144,12 @@ function connectorOf({ device, connector, display }: ServeOptions): { readonly c
     op: 'serve',
     hint: device === 'gvt' ? 'leave --no-display out' : `${device} has no connector`,
   });
+}
+
+/** @throws MptError IO; INVALID_ARGUMENT: the display devices have no engines */
+function checkTrace(path: string, device: ServedDeviceName): void {
+  if (device !== 'gvt') throw new MptError('INVALID_ARGUMENT', `--trace is for --device gvt; ${device} has no engines`, { op: 'serve' });
+  checkWritable(path, 'trace');
 }
 
 /** @throws MptError INVALID_ARGUMENT: the display devices have types only */

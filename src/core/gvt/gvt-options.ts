@@ -9,6 +9,7 @@ import type { Connector } from './display/connector.js';
 import type { ExplicitResources } from './explicit-resources.js';
 import type { VgpuResources } from './resources.js';
 import type { FailsafeReason } from './roles.js';
+import type { TraceLog } from './trace/trace-log.js';
 import type { VgpuType } from './types.js';
 import type { Vgpu } from './vgpu.js';
 
@@ -18,10 +19,17 @@ export interface GvtOptions extends Partial<GpuSize> {
   /** Of `sharedSchedule()`, when other threads serve vGPUs of the same GPU. Default: all its vGPUs are this device model's. */
   readonly schedule?: SharedArrayBuffer;
   /**
+   * Nanoseconds of processor time of the thread that executes, by which a vGPU pays while it shares an engine. Default: `now`; then one
+   * whose thread the host suspends in its turn pays for what others ran.
+   */
+  readonly threadNs?: () => number;
+  /**
    * Milliseconds between two context switches of an engine that its guest is told of, at most, while the guest queues batches faster than it
    * is told. Default 0: each is told at once, which is right where an interrupt costs the guest microseconds.
    */
   readonly switchPaceMs?: number;
+  /** Gets what happens on the vGPUs. Absent: nothing is looked at for it. */
+  readonly trace?: TraceLog;
   /** Memory for exported planes. Absent: planes cannot be exported. */
   readonly memories?: DeviceMemories;
   /** Told of guest mistakes, at a limited rate. */

@@ -8,6 +8,7 @@ import { MptError } from '../errors.js';
 import { type GvtOps, Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
 import type { MptVgpuOps } from '../mpt.js';
+import { attempt, detach } from './attempt.js';
 import { checkGpuSize, checkModelled, DEFAULT_BDF, DEFAULT_GPU, type GpuSize } from './device-info.js';
 import { DEFAULT_CONNECTOR } from './display/connector.js';
 import type { Display } from './display/display.js';
@@ -50,7 +51,8 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     this.gpu = checkModelled(checkGpuSize({ aperture, ggtt, fences, generation }));
     this.#pool = new ResourcePool(this.gpu);
     this.#options = options;
-    this.#schedule = new Schedule(options.now ?? monotonic, options.schedule);
+    const { now = monotonic, threadNs = now } = options;
+    this.#schedule = new Schedule({ now, threadNs, ...(options.schedule === undefined ? {} : { buffer: options.schedule }) });
     this.#slices = new Slices(this.#schedule, (vgpu, error) => {
       this.#defect(error);
       vgpu.enterFailsafe('guest-error');
@@ -91,17 +93,10 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
    * Creates a vGPU and attaches it to its VM, inactive.
    * @throws MptError BAD_TYPE, INVALID_ARGUMENT, NO_SPACE, OVERLAP for a share, and what attach_vgpu throws; nothing is kept then
    */
-  createVgpu({
-    type: typeName,
-    resources: explicit = {},
-    share,
-    vmId,
-    bdf = DEFAULT_BDF,
-    display = true,
-    connector = DEFAULT_CONNECTOR,
-  }: VgpuSpec): Vgpu {
+  createVgpu(spec: VgpuSpec): Vgpu {
     this.#requireOpen('create_vgpu');
-    const asked = vgpuType(typeName, explicit, this.gpu);
+    const { share, vmId, bdf = DEFAULT_BDF, display = true, connector = DEFAULT_CONNECTOR } = spec;
+    const asked = vgpuType(spec.type, spec.resources ?? {}, this.gpu);
     const resources = share === undefined ? this.#pool.take(asked) : this.#pool.claim(share);
     const type = share === undefined ? asked : typeOfShare(asked, share);
     return this.#create({ type, resources, vmId, bdf, display, connector });
@@ -130,6 +125,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         now,
         schedule: this.#schedule,
         switchPace: switchPaceMs * 1e6,
+        trace: this.#options.trace,
         ...(onGuestError === undefined ? {} : { tell: (what: string) => this.#guarded(() => onGuestError(id, what)) }),
         onFailsafe: (failed, reason) => this.#guarded(() => this.emit('failsafe', failed, reason)),
         onDisplayReady: (ready, on) => this.#guarded(() => this.emit('display-ready', ready, on)),
@@ -257,16 +253,12 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
 
   /** Milliseconds until `runSlice` has something to do for a display; infinite while none is on. */
   get untilTickMs(): number {
-    let until = Number.POSITIVE_INFINITY;
-    for (const vgpu of this.#vgpus) until = Math.min(until, vgpu.untilTick);
-    return until / 1e6;
+    return soonestMs(this.#vgpus, 'untilTick');
   }
 
   /** Milliseconds, a fraction mostly, until `runSlice` tells a guest of a context switch (`switchPaceMs`); infinite while none waits. */
   get untilSwitchMs(): number {
-    let until = Number.POSITIVE_INFINITY;
-    for (const vgpu of this.#vgpus) until = Math.min(until, vgpu.untilSwitch);
-    return until / 1e6;
+    return soonestMs(this.#vgpus, 'untilSwitch');
   }
 
   /** Some vGPU has commands to execute: `runSlice` should be called soon. */
@@ -275,14 +267,13 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     return false;
   }
 
-  /** `runSlice` should be called at once: the last one ended by its budget. Otherwise work waits for another vGPU's turn, or for a semaphore. */
+  /** The last slice ended by its budget: another is due at once. Otherwise work waits for another vGPU's turn, or for a semaphore. */
   get canGoOn(): boolean {
     return this.#slices.canGoOn && this.hasWork;
   }
 
   /**
-   * Executes pending commands, about `budget` in all, in the order of the schedule, and raises due vertical blanks. To be called whenever
-   * the device thread has a moment.
+   * Executes pending commands, about `budget` in all, by the schedule, and raises due vertical blanks. For each idle moment of the device thread.
    */
   runSlice(budget: number): void {
     for (const vgpu of this.#vgpus) this.#guarded(() => vgpu.tick());
@@ -294,6 +285,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   emulateCfgRead(id: VgpuId, offset: number, value: AccessValue, size: number): Status {
     const vgpu = this.#byId[id];
     if (vgpu === undefined) return Status.ENODEV;
+    vgpu.statistics.configAccesses++;
     try {
       return vgpu.config.read(offset, value, size);
     } catch (error) {
@@ -304,6 +296,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   emulateCfgWrite(id: VgpuId, offset: number, value: AccessValue, size: number): Status {
     const vgpu = this.#byId[id];
     if (vgpu === undefined) return Status.ENODEV;
+    vgpu.statistics.configAccesses++;
     try {
       const status = vgpu.config.write(offset, value, size);
       if (status !== Status.OK) vgpu.log.guestError(`configuration write of ${size} bytes at 0x${offset.toString(16)} refused`);
@@ -398,18 +391,8 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   }
 }
 
-/** @returns what it failed with */
-function attempt(run: () => void): unknown {
-  try {
-    run();
-    return undefined;
-  } catch (error) {
-    return error;
-  }
-}
-
-/** @returns what detach failed with, unless the backend had let go of the vGPU before */
-function detach(handle: MptVgpuOps): unknown {
-  const failure = attempt(() => handle.detachVgpu());
-  return MptError.is(failure, 'DETACHED') ? undefined : failure;
+function soonestMs(vgpus: readonly Vgpu[], what: 'untilTick' | 'untilSwitch'): number {
+  let ns = Number.POSITIVE_INFINITY;
+  for (const vgpu of vgpus) ns = Math.min(ns, vgpu[what]);
+  return ns / 1e6;
 }

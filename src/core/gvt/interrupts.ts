@@ -5,6 +5,7 @@
 import type { InterruptSender } from '../mpt.js';
 import { refusedByHypervisor } from './guest-error-log.js';
 import type { EventSink, GuestErrorLog, GvtEvent, RegisterStore, VgpuStatistics } from './roles.js';
+import type { VgpuTrace } from './trace/vgpu-trace.js';
 
 /** GEN8_MASTER_IRQ: bit 31 enables, the others sum up the groups. */
 export const MASTER_IRQ = 0x4_4200;
@@ -118,6 +119,7 @@ export class Interrupts implements EventSink {
   readonly #sender: InterruptSender;
   readonly #statistics: VgpuStatistics;
   readonly #log: GuestErrorLog;
+  readonly #trace: VgpuTrace | undefined;
   /** The MSI waits, and whether there is one to send. */
   #held = false;
   #due = false;
@@ -128,12 +130,14 @@ export class Interrupts implements EventSink {
     readonly sender: InterruptSender;
     readonly statistics: VgpuStatistics;
     readonly log: GuestErrorLog;
+    readonly trace?: VgpuTrace | undefined;
   }) {
     this.#registers = parts.registers;
     this.#msi = parts.msi;
     this.#sender = parts.sender;
     this.#statistics = parts.statistics;
     this.#log = parts.log;
+    this.#trace = parts.trace;
   }
 
   /** A masked event is lost, not remembered. */
@@ -142,6 +146,7 @@ export class Interrupts implements EventSink {
     const registers = this.#registers;
     if ((registers.get(base + IMR) & bit) !== 0) return;
     registers.set(base + IIR, registers.get(base + IIR) | bit);
+    this.#trace?.raised(event);
     this.check();
   }
 
@@ -197,6 +202,7 @@ export class Interrupts implements EventSink {
     try {
       this.#sender.injectMsi(this.#msi.msiAddress, this.#msi.msiData);
       this.#statistics.interrupts++;
+      this.#trace?.msi(this.#msi.msiAddress, this.#msi.msiData);
     } catch (error) {
       // A guest that programs a bad message gets no interrupt.
       refusedByHypervisor(this.#log, error);

@@ -8,9 +8,15 @@ import type { AccessValue } from '../io-request.js';
 import type { Bars } from './bars.js';
 import { BAR0_SIZE, GGTT_ENTRY_SIZE, GGTT_OFFSET, REGISTER_FILE_SIZE } from './device-info.js';
 import type { Ggtt } from './ggtt.js';
+import { PVINFO_BASE } from './pvinfo.js';
 import type { RegisterFile } from './registers.js';
 import type { GpuRange } from './resources.js';
 import type { GuestErrorLog, VgpuStatistics } from './roles.js';
+
+/** Where the display's registers begin, and the south display's (PCH); between them is PVINFO. All else is the GT's. */
+const DISPLAY_START = 0x4_0000;
+const PCH_START = 0xc_0000;
+const PCH_END = 0x10_0000;
 
 /** What of the vGPU the routing looks at. */
 export interface MmioState {
@@ -56,6 +62,7 @@ export class Mmio {
   read(gpa: number, value: AccessValue, size: number): Status {
     this.#statistics.mmioReads++;
     const offset = gpa - this.#bars.bar0;
+    this.#count(offset);
     let status: Status = Status.EFAULT;
     if (!powerOfTwoTo8(size)) status = Status.EINVAL;
     else if (offset >= 0 && offset + size <= BAR0_SIZE) status = this.#readBar0(offset, value, size);
@@ -68,12 +75,24 @@ export class Mmio {
   write(gpa: number, value: AccessValue, size: number): Status {
     this.#statistics.mmioWrites++;
     const offset = gpa - this.#bars.bar0;
+    this.#count(offset);
     let status: Status = Status.EFAULT;
     if (!powerOfTwoTo8(size)) status = Status.EINVAL;
     else if (offset >= 0 && offset + size <= BAR0_SIZE) status = this.#writeBar0(offset, value, size);
     else if (this.#inAperture(gpa - this.#bars.bar2, size)) status = this.#writeAperture(gpa - this.#bars.bar2, value, size);
     if (status !== Status.OK) this.#refused('write', gpa, size, status);
     return status;
+  }
+
+  /** Counts an access by what it is for (i915_reg.h; where a block begins is the Programmer's Reference Manual's, volume 2c). */
+  #count(offset: number): void {
+    const statistics = this.#statistics;
+    if (offset < 0 || offset >= BAR0_SIZE) statistics.apertureAccesses++;
+    else if (offset >= GGTT_OFFSET) statistics.ggttAccesses++;
+    else if (offset < DISPLAY_START || offset >= PCH_END) statistics.gtAccesses++;
+    else if (offset >= PCH_START) statistics.pchAccesses++;
+    else if (offset >= PVINFO_BASE && offset < PVINFO_BASE + PAGE_SIZE) statistics.pvinfoAccesses++;
+    else statistics.displayAccesses++;
   }
 
   #readBar0(offset: number, value: AccessValue, size: number): Status {

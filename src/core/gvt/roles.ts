@@ -152,6 +152,14 @@ export interface VgpuStatistics {
   skippedCommands: number;
   mmioReads: number;
   mmioWrites: number;
+  /** Of these, by what was reached: engines, fences and power; display; PCH; PVINFO; GGTT entries; aperture. */
+  gtAccesses: number;
+  displayAccesses: number;
+  pchAccesses: number;
+  pvinfoAccesses: number;
+  ggttAccesses: number;
+  apertureAccesses: number;
+  configAccesses: number;
   interrupts: number;
   /** Guest mistakes: refused accesses, bad commands, bad descriptors. */
   guestErrors: number;
@@ -182,6 +190,13 @@ export const newStatistics = (): VgpuStatistics => ({
   skippedCommands: 0,
   mmioReads: 0,
   mmioWrites: 0,
+  gtAccesses: 0,
+  displayAccesses: 0,
+  pchAccesses: 0,
+  pvinfoAccesses: 0,
+  ggttAccesses: 0,
+  apertureAccesses: 0,
+  configAccesses: 0,
   interrupts: 0,
   guestErrors: 0,
   shadowTables: 0,

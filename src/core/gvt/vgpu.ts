@@ -41,6 +41,8 @@ import type { Schedule } from './scheduler/schedule.js';
 import { SavedCounters } from './state/counters.js';
 import { optional, type Saved, type StateStream } from './state/stream.js';
 import { Submission } from './submission/submission.js';
+import type { TraceLog } from './trace/trace-log.js';
+import { VgpuTrace } from './trace/vgpu-trace.js';
 import type { VgpuType } from './types.js';
 
 /** End of what a full GT reset restores (facts: gvt.md 4.4). */
@@ -65,6 +67,8 @@ export interface VgpuParts {
   readonly schedule: Schedule;
   /** Nanoseconds between two context switches that the guest is told of, at most; 0: each at once. */
   readonly switchPace: number;
+  /** Somebody wants to see what happens. */
+  readonly trace?: TraceLog | undefined;
   /** Guest mistakes that pass the rate limit. */
   readonly tell?: (what: string) => void;
   readonly onFailsafe: (vgpu: Vgpu, reason: FailsafeReason) => void;
@@ -96,6 +100,7 @@ export class Vgpu implements RegisterContext, Saved {
   pvNotified = false;
 
   readonly #turns: EngineTurns;
+  readonly #trace: VgpuTrace | undefined;
   readonly #clock: VgpuClock;
   readonly #opregion: OpRegionPages | undefined;
   readonly #onFailsafe: VgpuParts['onFailsafe'];
@@ -120,13 +125,15 @@ export class Vgpu implements RegisterContext, Saved {
     this.#onDisplayReady = parts.onDisplayReady;
     const log = new GuestErrors(statistics, parts.now, parts.tell);
     this.log = log;
+    const trace = parts.trace === undefined ? undefined : new VgpuTrace(parts.trace, this.id, type.name);
+    this.#trace = trace;
     // Where the guest sees a VFIO device, the OpRegion is a region of that.
     const offered = parts.opregion !== undefined || (parts.display && capabilities.barAccess);
     const onAsls = offered ? { onAsls: (address: number) => parts.opregion?.moveTo(address, log) } : {};
     this.config = new PciConfig({ gpu, aperture, traps: capabilities.setTrapArea ? handle : undefined, log, ...onAsls });
     this.registers = new RegisterFile(broadwellRegisters(), this);
     this.ggtt = new Ggtt({ aperture, hidden, dma: handle, frames: capabilities.isValidGfn ? handle : undefined, log });
-    this.interrupts = new Interrupts({ registers: this.registers, msi: this.config, sender: handle, statistics, log });
+    this.interrupts = new Interrupts({ registers: this.registers, msi: this.config, sender: handle, statistics, log, trace });
     this.display = new Display({
       registers: this.registers,
       events: this.interrupts,
@@ -159,6 +166,7 @@ export class Vgpu implements RegisterContext, Saved {
       statistics,
       log,
       pacing: parts.switchPace > 0 ? { now: () => this.now(), longest: parts.switchPace } : undefined,
+      trace,
     });
     this.mmio = new Mmio({
       bars: this.config.bars,
@@ -199,12 +207,14 @@ export class Vgpu implements RegisterContext, Saved {
   /** An interrupt that waits for the guest is raised, again if it was: where the state came from it may have been lost. */
   activate(): void {
     this.#active = true;
+    this.#trace?.told('activate');
     this.interrupts.check();
   }
 
   /** Stops scheduling. Work that is queued stays queued. */
   deactivate(): void {
     this.#active = false;
+    this.#trace?.told('deactivate');
     this.#turns.stop();
   }
 
@@ -265,6 +275,7 @@ export class Vgpu implements RegisterContext, Saved {
 
   /** Device-model reset: everything as after creation; the vGPU stays attached and active. */
   reset(): void {
+    this.#trace?.told('device reset');
     this.#stopEngines();
     this.ppgtt.clear();
     this.pageTrack.clear();
@@ -343,14 +354,17 @@ export class Vgpu implements RegisterContext, Saved {
   enterFailsafe(reason: FailsafeReason): void {
     if (this.#failsafe !== undefined) return;
     this.#failsafe = reason;
+    this.#trace?.told('failsafe', `{"reason":"${reason}"}`);
     this.#onFailsafe(this, reason);
   }
 
   resetEngines(mask: number): void {
+    this.#trace?.told('engine reset', `{"engines":${mask & ALL_ENGINES}}`);
     this.submission.reset(mask & ALL_ENGINES);
   }
 
   resetGt(): void {
+    this.#trace?.told('GT reset');
     this.#stopEngines();
     this.ppgtt.invalidate();
     this.registers.restore(GT_RESET_END);

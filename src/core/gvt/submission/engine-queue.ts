@@ -169,7 +169,7 @@ export class EngineQueue implements Saved {
     let left = budget;
     while (left > 0 && this.#running !== undefined && this.#hung === undefined) {
       if (!this.#loaded && !this.#load(this.#running)) break;
-      const outcome = this.#streamer.run(Math.min(left, turns.chunk));
+      const outcome = this.#execute(this.#running, Math.min(left, turns.chunk));
       if (outcome === Outcome.WAIT) return budget;
       // A context without commands costs something, too.
       left -= Math.max(1, this.#streamer.spent);
@@ -188,8 +188,19 @@ export class EngineQueue implements Saved {
     return left;
   }
 
+  #execute(running: ExecList, budget: number): Outcome {
+    const { trace, statistics } = this.#parts;
+    if (trace === undefined) return this.#streamer.run(budget);
+    const from = trace.now();
+    const { commands } = statistics;
+    const outcome = this.#streamer.run(budget);
+    trace.ran(this.engine.id, currentContext(running).id, from, statistics.commands - commands);
+    return outcome;
+  }
+
   /** Forgets what was submitted; no status entry tells of it. */
   drop(): void {
+    this.#parts.trace?.dropped(this.engine.id);
     this.#running = undefined;
     this.#pending = undefined;
     this.#loaded = false;
@@ -243,6 +254,10 @@ export class EngineQueue implements Saved {
     const list: ExecList = { slot: this.#nextSlot, elements: second === undefined ? [first] : [first, second], current: 0 };
     this.#nextSlot ^= 1;
     this.#parts.statistics.workloads += list.elements.length;
+    this.#parts.trace?.submitted(
+      this.engine.id,
+      list.elements.map(({ id }) => id),
+    );
     this.#scheduleIn(list);
     return undefined;
   }
@@ -287,6 +302,7 @@ export class EngineQueue implements Saved {
     this.#loadedAt = this.#clock();
     this.#streamer.begin(ring, wide);
     this.#loaded = true;
+    this.#parts.trace?.loaded(this.engine.id, currentContext(running).id);
     return true;
   }
 
@@ -313,6 +329,7 @@ export class EngineQueue implements Saved {
     const context = currentContext(running);
     const { head } = this.#streamer;
     this.#loaded = false;
+    this.#parts.trace?.finished(this.engine.id);
     if (!finishContext(this.#parts.memory, context.lrca, head, this.#ticksBefore + this.#clock() - this.#loadedAt)) {
       this.#hang('the context image is not mapped');
       return;
@@ -344,6 +361,7 @@ export class EngineQueue implements Saved {
   #tell(status: number, contextId: number, more = false): void {
     this.#lastReason = status;
     this.#lastContextId = contextId;
+    this.#parts.trace?.switched(this.engine.id, status, contextId);
     this.#switches.add(status, contextId, more);
   }
 
@@ -351,6 +369,7 @@ export class EngineQueue implements Saved {
   #hang(why: string): void {
     this.#hung = why;
     this.#parts.statistics.hangs++;
+    this.#parts.trace?.hung(this.engine.id, why);
     this.#parts.registers.set(this.engine.base + ENGINE_REGISTER.INSTDONE, RING_NOT_DONE);
     this.#parts.log.guestError(`${this.engine.name}: ${why}`);
   }

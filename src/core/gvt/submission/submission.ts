@@ -17,6 +17,7 @@ import {
   type VgpuStatistics,
 } from '../roles.js';
 import type { Saved, StateStream } from '../state/stream.js';
+import type { VgpuTrace } from '../trace/vgpu-trace.js';
 import { EngineQueue } from './engine-queue.js';
 import type { SwitchPacing } from './switch-events.js';
 
@@ -32,6 +33,8 @@ export interface SubmissionParts {
   readonly log: GuestErrorLog;
   /** Absent: the guest is told of each context switch at once. */
   readonly pacing?: SwitchPacing | undefined;
+  /** Somebody wants to see what happens. */
+  readonly trace?: VgpuTrace | undefined;
 }
 
 /**
