@@ -176,8 +176,8 @@ program
 
 program
   .command('state')
-  .description('the state of a vGPU that mpt serve serves: save it, put the vGPU away and bring it back, or exchange it for a saved one')
-  .argument('<socket>', 'socket of the server, as mpt serve --socket was given it')
+  .description('the state of a vGPU that is served: save it, put the vGPU away and bring it back, or exchange it for a saved one')
+  .argument('<socket>', 'socket of the server, as mpt serve --socket was given it, or of a vGPU of mpt daemon')
   .option('--save <file>', 'write the state; the vGPU goes on')
   .option('--pause', 'with --save: the vGPU is destroyed afterwards; its guest waits at its next access')
   .option('--resume', 'go on with the vGPU that was put away')

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { parseDocument } from '../../src/core/gvt/state/document.js';
 import { VfioUserClient } from '../../src/vfio/client.js';
+import { TestDaemon, uuid } from '../daemon/support.js';
 import { ClientGuest } from '../state/client-guest.js';
 import { withHeader } from '../state/forge.js';
 import { QueuedWork } from '../state/queued-work.js';
@@ -189,4 +190,19 @@ t.test('a server that starts from a saved state', async (t) => {
   t.match(work.finish(), QueuedWork.expected, 'the same memory with another server');
   t.notMatch(second.output.text, /the guest:/, 'no complaint about memory that came later');
   moved.close();
+});
+
+t.test('a vGPU of the daemon', async (t) => {
+  const daemon = await TestDaemon.ready(t);
+  const id = uuid(21);
+  t.equal(daemon.run('create', 'i915-GVTg_V4_8', '--uuid', id).code, 0);
+  const path = join(daemon.runtime, `${id}.sock`);
+  const guest = connect(path);
+  const work = new QueuedWork(guest);
+  work.queue();
+  const file = join(folder, 'daemon.state');
+  t.match(mpt('state', path, '--save', file, '--pause'), { code: 0, stderr: '' });
+  t.match(mpt('state', path, '--restore', file), { code: 0, stderr: '' });
+  t.match(work.finish(), QueuedWork.expected);
+  guest.close();
 });

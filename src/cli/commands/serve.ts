@@ -14,16 +14,14 @@ import type {
   ServeInput,
   ServeNotice,
   ServeOutput,
-  StateReply,
-  StateRequest,
 } from '../../jobs/serve.js';
-import type { StateOrder } from '../../jobs/served-vgpu.js';
 import { displaySocketPath } from '../display/protocol.js';
 import { serveDisplay } from '../display/socket-server.js';
 import { EXIT } from '../exit-codes.js';
 import { checkWritable } from '../files.js';
 import type { PrivateServer } from '../private-server.js';
 import { readStateFile } from '../state-file.js';
+import { passOn } from '../state-order.js';
 import { interruptible, print, printJson } from '../terminal.js';
 
 export interface ServeOptions {
@@ -96,12 +94,7 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
         const error = (await thread.request({ type: 'monitor', ...change } satisfies MonitorRequest)) as MonitorReply;
         if (error !== undefined) throw MptError.fromJSON(error);
       },
-      obey: async ({ does, state }) => {
-        const order = { does, state } as StateOrder;
-        const reply = (await thread.request({ type: 'state', order } satisfies StateRequest)) as StateReply;
-        if ('error' in reply) throw MptError.fromJSON(reply.error);
-        return reply.state;
-      },
+      obey: (order) => passOn((request) => thread.request(request), order),
     });
     await display;
   };

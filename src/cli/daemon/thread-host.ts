@@ -11,8 +11,10 @@ import type { MonitorReply, PictureReply, ServeInput, ServeNotice, ServeOutput, 
 import type { AccessReply, AccessRequest } from '../../jobs/serve-access.js';
 import { libcSyscalls } from '../../native/libc.js';
 import { POLL } from '../../native/syscalls.js';
+import type { StateOrderRequest } from '../display/protocol.js';
 import type { PictureSource } from '../display/socket-server.js';
 import { ioError } from '../files.js';
+import { passOn } from '../state-order.js';
 import type { Log } from './log.js';
 
 /** A device answers without allocating: what V8 would take by default is more than all the rest of it. */
@@ -157,6 +159,11 @@ export class ThreadVgpu implements RunningVgpu, PictureSource {
   async changeMonitor(change: MonitorChange): Promise<void> {
     const error = (await this.#ask({ type: 'monitor', ...change })) as MonitorReply;
     if (error !== undefined) throw MptError.fromJSON(error);
+  }
+
+  /** Saves, puts away, brings back or exchanges the vGPU. @throws MptError */
+  obey(order: StateOrderRequest): Promise<Uint8Array | undefined> {
+    return passOn((request) => this.#ask(request), order);
   }
 
   #ask(request: ServeRequest): Promise<unknown> {
