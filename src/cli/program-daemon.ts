@@ -51,7 +51,11 @@ export function addDaemonCommands(program: Command, act: Act): void {
     .argument('<type>', 'as mpt types lists it')
     .option('--uuid <uuid>', 'its UUID (default: a new one)')
     .option('--gpu <name>', 'GPU (default: the first with room)')
-    .option('--set <name=value>', 'a setting: weight, priority, group, vm, online; aperture, hidden, fences, resolution, display', collect)
+    .option(
+      '--set <name=value>',
+      'a setting: weight, priority, group, vm, online, foreground; aperture, hidden, fences, resolution, display',
+      collect,
+    )
     .option(...RUNTIME)
     .option(...JSON_OPTION)
     .addHelpText('after', '\nExample:\n  mpt create i915-GVTg_V4_8 --set weight=4 --set group=vm1')
@@ -77,7 +81,7 @@ export function addDaemonCommands(program: Command, act: Act): void {
 
   program
     .command('set')
-    .description('change settings of a vGPU: weight, priority, group, online')
+    .description('change settings of a vGPU: weight, priority, group, online, foreground')
     .argument('<uuid>')
     .argument('<name=value...>')
     .option(...RUNTIME)

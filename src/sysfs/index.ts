@@ -2,19 +2,20 @@
 import type { Uuid, VgpuBus } from '../core/bus/index.js';
 import { addGvtTree } from './gvt-tree.js';
 import { addMdevTree } from './mdev-tree.js';
-import { MountedTree } from './mounted-tree.js';
+import { MountedTree, type MountOptions } from './mounted-tree.js';
 import { Folder, type Owner } from './node.js';
 
-export interface ManagementTreeOptions {
+export interface ManagementTreeOptions extends Pick<MountOptions, 'onRefused' | 'onUnmounted'> {
   readonly bus: VgpuBus;
   readonly owner: Owner & { readonly groupWrites: boolean };
   readonly newUuid: () => Uuid;
-  /** A write, or a read, was refused: path and reason. */
-  readonly onRefused: (path: string, error: unknown) => void;
 }
 
 /** The tree of a bus whose GPUs are all registered; its vGPUs may come and go. */
-export function buildTree({ bus, owner, newUuid }: Omit<ManagementTreeOptions, 'onRefused'>, version: () => number): Folder {
+export function buildTree(
+  { bus, owner, newUuid }: Omit<ManagementTreeOptions, 'onRefused' | 'onUnmounted'>,
+  version: () => number,
+): Folder {
   const root = new Folder();
   const context = { bus, groupWrites: owner.groupWrites, version, newUuid };
   addMdevTree(root, context);
@@ -24,9 +25,9 @@ export function buildTree({ bus, owner, newUuid }: Omit<ManagementTreeOptions, '
 
 /** @throws MptError UNAVAILABLE where it cannot be mounted, BUSY, IO */
 export async function mountTree(folder: string, options: ManagementTreeOptions): Promise<MountedTree> {
-  const { bus, owner, onRefused } = options;
+  const { bus, owner, onRefused, onUnmounted } = options;
   let changes = 0;
-  const tree = await MountedTree.mount(folder, { root: buildTree(options, () => changes), owner, onRefused });
+  const tree = await MountedTree.mount(folder, { root: buildTree(options, () => changes), owner, onRefused, onUnmounted });
   const changed = (): void => {
     changes++;
     tree.files.wake();

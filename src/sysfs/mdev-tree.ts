@@ -105,6 +105,10 @@ function typeFolder(driver: GpuDriver, configuration: VgpuConfiguration, context
     readOnly(() => (configuration.requiresGroup ? 1 : 0)),
   );
   folder.add(
+    'hot_unplug',
+    readOnly(() => (driver.hotUnplug ? 1 : 0)),
+  );
+  folder.add(
     'available_instances',
     // Every type of a GPU changes with any of its vGPUs.
     new Attribute({ mode: 0o444, show: () => `${driver.available(configuration)}\n`, version: context.version }),

@@ -28,6 +28,11 @@ const CURES: Readonly<Record<number, string>> = {
 /** Requests that are answered before the main loop gets its turn. */
 const BURST = 256;
 
+export interface MountOptions extends Omit<FileSystemOptions, 'onWake'> {
+  /** Somebody else has unmounted it. */
+  readonly onUnmounted: () => void;
+}
+
 /** Why no tree can be mounted here, as far as that can be told before; undefined when it can. */
 export function noTree(): string | undefined {
   if (process.getuid?.() !== 0) return 'mounting the tree needs root';
@@ -44,7 +49,8 @@ export class MountedTree {
   readonly folder: string;
   readonly files: FileSystem;
   readonly #fd: OwnedFd;
-  readonly #watch: Watch;
+  #watch: Watch | undefined;
+  readonly #onUnmounted: () => void;
   readonly #request = new Request();
   readonly #reply = new Reply();
   readonly #detach = (): void => void unmount(this.folder, MNT.FORCE | MNT.DETACH);
@@ -54,7 +60,7 @@ export class MountedTree {
    * Mounts the tree; a mount there whose owner is dead is taken away first.
    * @throws MptError UNAVAILABLE where this machine or user cannot mount it, with the reason; BUSY when another daemon's tree is there; IO
    */
-  static async mount(folder: string, options: Omit<FileSystemOptions, 'onWake'>): Promise<MountedTree> {
+  static async mount(folder: string, options: MountOptions): Promise<MountedTree> {
     const place = await makeRoom(folder);
     const device = libcSyscalls.open(DEVICE, O.RDWR | O.NONBLOCK | O.CLOEXEC);
     if (device < 0)
@@ -74,9 +80,10 @@ export class MountedTree {
     return new MountedTree(place, fd, options);
   }
 
-  private constructor(folder: string, fd: OwnedFd, options: Omit<FileSystemOptions, 'onWake'>) {
+  private constructor(folder: string, fd: OwnedFd, options: MountOptions) {
     this.folder = folder;
     this.#fd = fd;
+    this.#onUnmounted = options.onUnmounted;
     this.files = new FileSystem({ ...options, onWake: (handle) => this.#notify(handle) });
     this.#watch = watchReadable(fd.fd, () => this.#serve());
     process.on('exit', this.#detach);
@@ -87,9 +94,14 @@ export class MountedTree {
     if (this.#closed) return;
     this.#closed = true;
     process.off('exit', this.#detach);
-    this.#watch.close();
+    this.#unwatch();
     this.#detach();
     this.#fd.close();
+  }
+
+  #unwatch(): void {
+    this.#watch?.close();
+    this.#watch = undefined;
   }
 
   #serve(): void {
@@ -101,7 +113,8 @@ export class MountedTree {
       if (got === -ENOENT || got === -EINTR) continue;
       // Somebody else unmounted it.
       if (got === -ENODEV || got <= 0) {
-        this.#watch.close();
+        this.#unwatch();
+        this.#onUnmounted();
         return;
       }
       this.#request.length = got;

@@ -12,7 +12,11 @@ const ATTRIBUTES: readonly (readonly [name: string, mode: number, part: Part])[]
   ['reset', 0o200, (vgpu, { bus }) => ({ store: (text) => (flag('reset', text) ? bus.reset(vgpu) : undefined) })],
   ...(COMMON_SETTINGS.filter(({ live }) => live).map(
     ({ name }) =>
-      [name, 0o644, (vgpu, { bus }) => ({ show: () => `${settingOf(vgpu, name)}\n`, store: (text) => bus.set(vgpu, name, text) })] as const,
+      [
+        name,
+        0o644,
+        (vgpu, context) => ({ show: () => `${settingOf(vgpu, name, context)}\n`, store: (text) => context.bus.set(vgpu, name, text) }),
+      ] as const,
   ) satisfies readonly (readonly [string, number, Part])[]),
   ['in_use', 0o444, (vgpu) => ({ show: () => `${vgpu.inUse ? 1 : 0}\n` })],
   ['socket', 0o444, (vgpu, { bus }) => ({ show: () => `${bus.addresses(vgpu)[0]?.address ?? ''}\n` })],
@@ -30,16 +34,9 @@ export function newVgpuFolder(vgpu: Vgpu, context: TreeContext): Folder {
       ...(store === undefined ? {} : { store: (text) => here(vgpu, context, () => store(text)) }),
     });
   folder.add('mdev_type', new Link(`../mdev_supported_types/${vgpu.type}`));
-  for (const [name, mode, part] of ATTRIBUTES) folder.add(name, attribute(mode, part(vgpu, context)));
   const { foreground, statistics, vendor } = ops.extensions;
-  if (foreground === true)
-    folder.add(
-      'foreground',
-      attribute(0o644, {
-        show: () => `${context.bus.foregroundOf(vgpu.driver) === vgpu ? 1 : 0}\n`,
-        store: (text) => context.bus.setForeground(vgpu, flag('foreground', text)),
-      }),
-    );
+  for (const [name, mode, part] of ATTRIBUTES)
+    if (name !== 'foreground' || foreground === true) folder.add(name, attribute(mode, part(vgpu, context)));
   if (statistics !== undefined)
     for (const name of Object.keys(statistics()))
       folder.folder('statistics').add(name, attribute(0o444, { show: () => `${statistics()[name]}\n` }));
@@ -63,8 +60,8 @@ function here<T>(vgpu: Vgpu, { bus }: TreeContext, action: () => T): T {
   return action();
 }
 
-function settingOf(vgpu: Vgpu, name: string): string | number {
-  const value = vgpu[name as 'priority' | 'weight' | 'group' | 'online'];
+function settingOf(vgpu: Vgpu, name: string, { bus }: TreeContext): string | number {
+  const value = name === 'foreground' ? bus.foregroundOf(vgpu.driver) === vgpu : vgpu[name as 'priority' | 'weight' | 'group' | 'online'];
   return typeof value === 'boolean' ? (value ? 1 : 0) : value;
 }
 

@@ -226,10 +226,10 @@ t.test('foreground: one vGPU of a GPU', async (t) => {
   const [a, b] = [0, 1].map((i) => bus.create({ type: 'mdpy-vga', uuid: uuid(i) })) as [never, never];
   const driver = bus.gpu('mdpy0');
   t.equal(bus.foregroundOf(driver), undefined);
-  bus.setForeground(a, true);
-  bus.setForeground(b, true);
+  bus.set(a, 'foreground', '1');
+  bus.set(b, 'foreground', '1');
   t.equal(bus.foregroundOf(driver), b);
-  bus.setForeground(a, false);
+  bus.set(a, 'foreground', '0');
   t.equal(bus.foregroundOf(driver), b, 'what is not in front is not taken away');
   await bus.remove(uuid(1));
   t.equal(bus.foregroundOf(driver), undefined);

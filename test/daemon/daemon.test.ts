@@ -6,17 +6,17 @@ import { readDaemonConfig } from '../../src/cli/daemon/config.js';
 import type { ControlRequest } from '../../src/cli/daemon/control-protocol.js';
 import { Daemon } from '../../src/cli/daemon/daemon.js';
 import { Log } from '../../src/cli/daemon/log.js';
-import { mpt, mptAsNobody, mptBeside, type Outcome } from '../cli/mpt.js';
+import { fetchPicture } from '../../src/cli/display/socket-client.js';
+import { mptAsNobody } from '../cli/mpt.js';
 import { connectPeer } from '../vfio/sockets.js';
-import { first, TestDaemon, uuid } from './support.js';
+import { first, plainMpt, TestDaemon, uuid } from './support.js';
 
 const SMALL = 'mbochs-small';
 
 t.test('command line: --help of each', async (t) => {
   const commands = ['daemon', 'types', 'list', 'create', 'remove', 'show', 'set'];
-  const outcomes = await Promise.all(commands.map((command) => mptBeside([command, '--help'])));
-  for (const [i, command] of commands.entries()) {
-    const { code, stdout, stderr } = outcomes[i] as Outcome;
+  for (const command of commands) {
+    const { code, stdout, stderr } = plainMpt([command, '--help']);
     t.same([code, stderr], [0, ''], command);
     t.match(stdout, /--runtime <folder>/);
     t.match(stdout, new RegExp(`Example:\\n  mpt ${command}`));
@@ -71,7 +71,7 @@ t.test('types, create, list, show, set, remove', async (t) => {
 });
 
 t.test('no daemon', async (t) => {
-  const { code, stdout, stderr } = mpt('list', '--runtime', '/nowhere');
+  const { code, stdout, stderr } = plainMpt(['list', '--runtime', '/nowhere']);
   t.same([code, stdout], [2, '']);
   t.match(stderr, /^mpt: IO: list: no server answers at \/nowhere\/control.sock; errno 2 ENOENT; is mpt daemon running\?/);
 });
@@ -184,7 +184,7 @@ t.test('two daemons, one folder', async (t) => {
 
 t.test('places that cannot be', async (t) => {
   const folder = t.testdir({ file: 'x' });
-  const file = mpt('daemon', '--runtime', join(folder, 'file'));
+  const file = plainMpt(['daemon', '--runtime', join(folder, 'file')]);
   t.same([file.code, file.stdout], [2, '']);
   t.match(file.stderr, /^mpt: IO: daemon: the folder .* cannot be made; errno 17/);
   const denied = mptAsNobody('daemon', '--runtime', '/mpt-of-nobody');
@@ -268,4 +268,22 @@ t.test("a client that went a moment ago is in nobody's way", async (t) => {
   await daemon.ask({ op: 'remove', uuid: uuid(0) });
   t.notMatch(daemon.stderr, /refused/);
   t.equal(await daemon.available(SMALL), 64);
+});
+
+t.test("a GPU's own display shows its foreground vGPU", async (t) => {
+  const daemon = await TestDaemon.ready(t);
+  const display = join(daemon.runtime, 'mdpy.display');
+  for (const i of [0, 1]) await daemon.ask({ op: 'create', type: 'mdpy-vga', uuid: uuid(i) });
+  const clients = [0, 1].map((i) => daemon.client(uuid(i)));
+  for (const [i, client] of clients.entries()) client.write(0, 0, Uint8Array.of(0, 0, 100 + i, 0));
+  t.equal(await fetchPicture(display), undefined, 'nobody is in front');
+  for (const i of [1, 0]) {
+    await daemon.ask({ op: 'set', uuid: uuid(i), settings: { foreground: '1' } });
+    const picture = await fetchPicture(display);
+    t.match(picture, { width: 640, height: 480 });
+    t.equal(picture?.rgba[0], 100 + i, `the red of vGPU ${i}`);
+  }
+  await daemon.ask({ op: 'set', uuid: uuid(0), settings: { foreground: '0' } });
+  t.equal(await fetchPicture(display), undefined);
+  for (const client of clients) client.close();
 });

@@ -193,7 +193,7 @@ const REFUSED: readonly (readonly [where: string, text: string, errno: string, w
       ['group', 'a/b', 'EINVAL'],
       ['group', 'g'.repeat(65), 'EINVAL'],
       ['online', '2', 'EINVAL'],
-      ['foreground', 'on', 'EINVAL'],
+      ['foreground', '2', 'EINVAL'],
       ['vm', '1', 'EACCES'],
       ['in_use', '1', 'EACCES'],
     ] as const

@@ -99,6 +99,7 @@ export class Daemon {
         owner: config.tree,
         newUuid: () => randomUuid(randomBytes(16)),
         onRefused: (path, error) => log.refused('access', error, { path }),
+        onUnmounted: () => log.warn('the tree was unmounted by somebody else', { folder }),
       });
       this.#undo.push(() => tree.close());
       log.info('tree mounted', { folder: tree.folder });

@@ -191,8 +191,8 @@ export class VgpuBus extends EventEmitter<BusEvents> {
     vgpu.priority = (values.get('priority') as number | undefined) ?? vgpu.priority;
     vgpu.group = (values.get('group') as string | undefined) ?? vgpu.group;
     const weight = values.get('weight') as number | undefined;
-    if (weight !== undefined) this.#setWeight(vgpu, weight);
     try {
+      if (weight !== undefined) this.#setWeight(vgpu, weight);
       const online = values.get('online') as boolean | undefined;
       if (online ?? !lacksGroup(vgpu)) this.#goOnline(vgpu);
     } catch (error) {
@@ -201,6 +201,7 @@ export class VgpuBus extends EventEmitter<BusEvents> {
     }
     this.#vgpus.set(id, vgpu);
     this.#ofGpu.get(driver)?.add(vgpu);
+    if (values.get('foreground') === true && ops.extensions.foreground === true) this.#foreground.set(driver, vgpu);
     this.emit('created', vgpu);
     return vgpu;
   }
@@ -245,19 +246,10 @@ export class VgpuBus extends EventEmitter<BusEvents> {
       case 'online':
         this.#setOnline(vgpu, value as boolean);
         break;
+      case 'foreground':
+        this.#setForeground(vgpu, value as boolean);
+        break;
     }
-    this.emit('changed', vgpu);
-  }
-
-  /** Lets the GPU's display show this vGPU, or none in its place. @throws MptError UNSUPPORTED, NOT_FOUND */
-  setForeground(vgpu: Vgpu, on: boolean): void {
-    this.#checkHere(vgpu);
-    if (vgpu.ops.extensions.foreground !== true)
-      throw new MptError('UNSUPPORTED', `${vgpu.driver.name} has no foreground`, { op: 'foreground', errno: E.OPNOTSUPP });
-    const before = this.#foreground.get(vgpu.driver);
-    if (on) this.#foreground.set(vgpu.driver, vgpu);
-    else if (before === vgpu) this.#foreground.delete(vgpu.driver);
-    if (on && before !== undefined && before !== vgpu) this.emit('changed', before);
     this.emit('changed', vgpu);
   }
 
@@ -339,6 +331,16 @@ export class VgpuBus extends EventEmitter<BusEvents> {
 
   #companions(vgpu: Vgpu): readonly Vgpu[] {
     return vgpu.group === '' ? [] : this.vgpus.filter((other) => other !== vgpu && other.group === vgpu.group);
+  }
+
+  /** One of a GPU at most. @throws MptError UNSUPPORTED */
+  #setForeground(vgpu: Vgpu, on: boolean): void {
+    if (vgpu.ops.extensions.foreground !== true)
+      throw new MptError('UNSUPPORTED', `${vgpu.driver.name} has no foreground`, { op: 'set', errno: E.OPNOTSUPP });
+    const before = this.#foreground.get(vgpu.driver);
+    if (on) this.#foreground.set(vgpu.driver, vgpu);
+    else if (before === vgpu) this.#foreground.delete(vgpu.driver);
+    if (on && before !== undefined && before !== vgpu) this.emit('changed', before);
   }
 
   #setWeight(vgpu: Vgpu, weight: number): void {

@@ -58,6 +58,7 @@ export const COMMON_SETTINGS: readonly SettingSpec[] = [
   },
   { name: 'vm', description: `number of the VM that it is for, ${VM.MIN} to ${VM.MAX}`, live: false, parse: wholeNumber(VM.MIN, VM.MAX) },
   { name: 'online', description: 'reachable: 1 or 0', live: true, parse: yesOrNo },
+  { name: 'foreground', description: "shown by its GPU's own display: 1 or 0", live: true, parse: yesOrNo },
 ];
 
 /** @throws MptError INVALID_ARGUMENT: no such setting, or no value of it */
