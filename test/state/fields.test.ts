@@ -25,6 +25,7 @@ const NOT_STATE: Readonly<Record<string, string>> = {
   ResourcePool: 'the GPU',
   OpRegionPages: 'has an exchange of its own, called by exchangeOpRegion',
   GuestErrors: 'the rate of a log',
+  TraceLog: 'what the operator looks at',
   AuxChannel: 'a message is answered inside the access that sends it',
   Interrupts: 'held only inside an access, and then nothing is saved; pending interrupts are registers',
   SwitchEvents: 'what waits to be told is told before a save; the pace is found again',
