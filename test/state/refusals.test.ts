@@ -12,8 +12,8 @@ import { assemble, withHeader, withSection } from './forge.js';
 const STATE = saved('fill');
 const SECTIONS = ['vgpu', 'config', 'opregion', 'registers', 'ggtt', 'ppgtt', 'submission', 'display', 'statistics'] as const;
 
-function saved(blit: (typeof BLITS)[number]): Uint8Array {
-  const { gvt, vgpu } = busy(blit);
+function saved(...what: Parameters<typeof busy>): Uint8Array {
+  const { gvt, vgpu } = busy(...what);
   return gvt.saveVgpu(vgpu);
 }
 
@@ -224,11 +224,11 @@ const change = fc.record({
 const RUNS = 400;
 
 t.test('forged sections: refused, or as harmless as a guest', { timeout: 120_000 }, async (t) => {
-  const states = BLITS.map((blit) => saved(blit));
+  const states = [...BLITS.map((blit) => saved(blit)), saved('fill', true, 'dp'), saved('fill', false)];
   let accepted = 0;
   let refusals = 0;
   fc.assert(
-    fc.property(fc.nat(BLITS.length - 1), fc.array(change, { minLength: 1, maxLength: 2 }), (which, changes) => {
+    fc.property(fc.nat(states.length - 1), fc.array(change, { minLength: 1, maxLength: 2 }), (which, changes) => {
       let state = states[which] as Uint8Array;
       for (const { section, at, value, size } of changes)
         state = withSection(state, section, (bytes) => {
