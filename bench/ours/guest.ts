@@ -29,6 +29,7 @@ export interface Scene {
 const BACKENDS: Readonly<Record<string, () => Promise<BackendModule>>> = {
   kvm: async () => (await import('../../src/backends/kvm/index.js')).kvm,
   acrn: async () => (await import('../../src/backends/acrn/index.js')).acrn as BackendModule,
+  sim: async () => (await import('../../src/backends/sim/index.js')).sim,
   xen: async () => (await import('../../src/backends/xen/index.js')).xen,
 };
 
@@ -52,9 +53,10 @@ export function closeBackends(): void {
   for (const backend of opened) backend.close();
 }
 
-export function openMachine(): { backend: MptBackend; machine: Machine } {
+/** @param ram bytes, from 0 on */
+export function openMachine(ram = RAM_SIZE): { backend: MptBackend; machine: Machine } {
   const backend = openBackend();
-  return { backend, machine: backend.createMachine({ ram: [{ gpa: 0, size: RAM_SIZE }] }) };
+  return { backend, machine: backend.createMachine({ ram: [{ gpa: 0, size: ram }] }) };
 }
 
 /** A VM with a vGPU attached and no device model. */

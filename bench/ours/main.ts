@@ -13,6 +13,10 @@ const SUBJECTS: Readonly<Record<string, () => Promise<{ open: Open }>>> = {
   'page-track': () => import('./page-track.js'),
   dma: () => import('./dma.js'),
   create: () => import('./create.js'),
+  ppgtt: () => import('../gvt/ours/ppgtt.js'),
+  ggtt: () => import('../gvt/ours/ggtt.js'),
+  blit: () => import('../gvt/ours/blit.js'),
+  submission: () => import('../gvt/ours/submission.js'),
 };
 
 /** Answers counts until stdin ends. Reads block: nothing else is to run in this process. */

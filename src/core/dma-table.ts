@@ -5,6 +5,7 @@
  */
 import { DmaAddress, type Gfn, HUGE_PAGE_SIZE, PAGE_SIZE } from './addresses.js';
 import { MptError } from './errors.js';
+import { NumberTable } from './number-table.js';
 
 /** What the hypervisor does for one entry. */
 export interface DmaPinner {
@@ -12,17 +13,22 @@ export interface DmaPinner {
   unmap(gfn: Gfn, size: number, address: DmaAddress): void;
 }
 
-interface DmaEntry {
-  readonly gfn: Gfn;
-  size: number;
-  references: number;
-}
+const SMALLEST = 64;
 
 export class DmaTable {
   readonly #pinner: DmaPinner;
   readonly #limit: number;
-  readonly #byGfn = new Map<number, number>();
-  readonly #byAddress = new Map<number, DmaEntry>();
+  /** Entries by frame and by address. */
+  readonly #byGfn = new NumberTable();
+  readonly #byAddress = new NumberTable();
+  /** The entries' fields; an entry without references is free, and its frame is the next free one. */
+  #gfns = new Float64Array(SMALLEST);
+  #addresses = new Float64Array(SMALLEST);
+  #sizes = new Uint32Array(SMALLEST);
+  #references = new Float64Array(SMALLEST);
+  /** Entries that were ever used, and the first free one below; -1: none. */
+  #used = 0;
+  #free = -1;
   /** Addresses of 2 MiB entries; few, so ranges inside them are found by a scan. */
   readonly #huge = new Set<number>();
   #pinned = 0;
@@ -38,36 +44,47 @@ export class DmaTable {
 
   map(gfn: Gfn, size: number): DmaAddress {
     const known = this.#byGfn.get(gfn);
-    if (known !== undefined) {
-      const entry = this.#byAddress.get(known) as DmaEntry;
-      if (size > entry.size) this.#grow(entry, known, size);
-      entry.references++;
-      return DmaAddress(known);
+    if (known >= 0) {
+      if (size > (this.#sizes[known] as number)) this.#grow(known, size);
+      this.#references[known] = (this.#references[known] as number) + 1;
+      return this.#addresses[known] as DmaAddress;
     }
     this.#reserve(gfn, size / PAGE_SIZE);
     const address = this.#pinner.map(gfn, size);
     this.#pinned += size / PAGE_SIZE;
-    this.#byGfn.set(gfn, address);
-    this.#byAddress.set(address, { gfn, size, references: 1 });
+    const entry = this.#take();
+    this.#gfns[entry] = gfn;
+    this.#addresses[entry] = address;
+    this.#sizes[entry] = size;
+    this.#references[entry] = 1;
+    this.#byGfn.set(gfn, entry);
+    this.#byAddress.set(address, entry);
     if (size === HUGE_PAGE_SIZE) this.#huge.add(address);
     return address;
   }
 
   unmap(address: DmaAddress): void {
     const entry = this.#entry(address);
-    if (entry.references > 1) {
-      entry.references--;
+    const references = this.#references[entry] as number;
+    if (references > 1) {
+      this.#references[entry] = references - 1;
       return;
     }
-    this.#pinner.unmap(entry.gfn, entry.size, address);
-    this.#pinned -= entry.size / PAGE_SIZE;
-    this.#byGfn.delete(entry.gfn);
+    const gfn = this.#gfns[entry] as Gfn;
+    const size = this.#sizes[entry] as number;
+    this.#pinner.unmap(gfn, size, address);
+    this.#pinned -= size / PAGE_SIZE;
+    this.#byGfn.delete(gfn);
     this.#byAddress.delete(address);
-    this.#huge.delete(address);
+    if (size === HUGE_PAGE_SIZE) this.#huge.delete(address);
+    this.#references[entry] = 0;
+    this.#gfns[entry] = this.#free;
+    this.#free = entry;
   }
 
   pin(address: DmaAddress): void {
-    this.#entry(address).references++;
+    const entry = this.#entry(address);
+    this.#references[entry] = (this.#references[entry] as number) + 1;
   }
 
   /** @throws MptError NOT_MAPPED unless [address, address + length) lies inside one entry. */
@@ -75,7 +92,7 @@ export class DmaTable {
     if (Number.isSafeInteger(address) && address >= 0 && Number.isSafeInteger(length) && length > 0) {
       const page = address - (address % PAGE_SIZE);
       const entry = this.#byAddress.get(page);
-      if (entry !== undefined && address + length <= page + entry.size) return;
+      if (entry >= 0 && address + length <= page + (this.#sizes[entry] as number)) return;
       for (const base of this.#huge) if (address >= base && address + length <= base + HUGE_PAGE_SIZE) return;
     }
     throw new MptError('NOT_MAPPED', 'the DMA range is not inside one mapping', { address, size: length });
@@ -84,9 +101,10 @@ export class DmaTable {
   /** Unmaps every entry whatever its references; the first failure is thrown after all were tried. */
   clear(): void {
     let failure: unknown;
-    for (const [address, { gfn, size }] of this.#byAddress) {
+    for (let entry = 0; entry < this.#used; entry++) {
+      if (this.#references[entry] === 0) continue;
       try {
-        this.#pinner.unmap(gfn, size, DmaAddress(address));
+        this.#pinner.unmap(this.#gfns[entry] as Gfn, this.#sizes[entry] as number, this.#addresses[entry] as DmaAddress);
       } catch (error) {
         failure ??= error;
       }
@@ -100,27 +118,51 @@ export class DmaTable {
     this.#byGfn.clear();
     this.#byAddress.clear();
     this.#huge.clear();
+    this.#references.fill(0);
+    this.#used = 0;
+    this.#free = -1;
     this.#pinned = 0;
   }
 
-  #entry(address: DmaAddress): DmaEntry {
-    const entry = this.#byAddress.get(address);
-    if (entry === undefined)
-      throw new MptError('NOT_MAPPED', 'no page is mapped at this DMA address', { address, hint: 'each map allows one unmap' });
-    return entry;
+  /** The entry of an address. */
+  #entry(address: DmaAddress): number {
+    const entry = Number.isSafeInteger(address) && address >= 0 ? this.#byAddress.get(address) : -1;
+    if (entry >= 0) return entry;
+    throw new MptError('NOT_MAPPED', 'no page is mapped at this DMA address', { address, hint: 'each map allows one unmap' });
   }
 
-  #grow(entry: DmaEntry, address: number, size: number): void {
-    const more = (size - entry.size) / PAGE_SIZE;
-    this.#reserve(entry.gfn, more);
-    const moved = this.#pinner.map(entry.gfn, size);
-    if (moved !== address) {
-      this.#pinner.unmap(entry.gfn, size, moved);
-      throw new MptError('BUSY', 'the frame is mapped as 4 KiB and cannot grow in place', { address: entry.gfn, size });
+  /** A free entry. */
+  #take(): number {
+    if (this.#free >= 0) {
+      const entry = this.#free;
+      this.#free = this.#gfns[entry] as number;
+      return entry;
     }
-    this.#pinner.unmap(entry.gfn, entry.size, DmaAddress(address));
+    if (this.#used === this.#gfns.length) {
+      this.#gfns = doubled(this.#gfns);
+      this.#addresses = doubled(this.#addresses);
+      this.#references = doubled(this.#references);
+      const sizes = new Uint32Array(this.#sizes.length * 2);
+      sizes.set(this.#sizes);
+      this.#sizes = sizes;
+    }
+    return this.#used++;
+  }
+
+  #grow(entry: number, size: number): void {
+    const gfn = this.#gfns[entry] as Gfn;
+    const address = this.#addresses[entry] as DmaAddress;
+    const old = this.#sizes[entry] as number;
+    const more = (size - old) / PAGE_SIZE;
+    this.#reserve(gfn, more);
+    const moved = this.#pinner.map(gfn, size);
+    if (moved !== address) {
+      this.#pinner.unmap(gfn, size, moved);
+      throw new MptError('BUSY', 'the frame is mapped as 4 KiB and cannot grow in place', { address: gfn, size });
+    }
+    this.#pinner.unmap(gfn, old, DmaAddress(address));
     this.#pinned += more;
-    entry.size = size;
+    this.#sizes[entry] = size;
     this.#huge.add(address);
   }
 
@@ -132,4 +174,10 @@ export class DmaTable {
         hint: 'raise the backend option pinLimitPages or unmap pages',
       });
   }
+}
+
+function doubled(array: Float64Array): Float64Array<ArrayBuffer> {
+  const larger = new Float64Array(array.length * 2);
+  larger.set(array);
+  return larger;
 }

@@ -123,10 +123,16 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   }
 
   isValidGfn(gfn: Gfn): boolean {
-    this.#enter('is_valid_gfn');
+    this.#calls[OP_INDEX.is_valid_gfn] = (this.#calls[OP_INDEX.is_valid_gfn] as number) + 1;
+    this.#live('is_valid_gfn');
     this.backend.require('isValidGfn', 'is_valid_gfn');
     if (!Number.isSafeInteger(gfn) || gfn < 0 || gfn >= GFN_LIMIT) return false;
-    return this.#guard('is_valid_gfn', () => this.doIsValidGfn(gfn));
+    // Here and where pages are mapped: no closure, which for each page would cost more than the work.
+    try {
+      return this.doIsValidGfn(gfn);
+    } catch (error) {
+      throw this.backend.wrap('is_valid_gfn', error);
+    }
   }
 
   // --- interrupts -------------------------------------------------------------------------------------------------
@@ -302,7 +308,8 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
 
   dmaMapGuestPage(gfn: Gfn, size: number): DmaAddress {
     const op = 'dma_map_guest_page';
-    this.#enter(op);
+    this.#calls[OP_INDEX.dma_map_guest_page] = (this.#calls[OP_INDEX.dma_map_guest_page] as number) + 1;
+    this.#live(op);
     this.#checkGfn(op, gfn);
     if (size !== PAGE_SIZE) {
       if (size !== HUGE_PAGE_SIZE) throw this.#fail('INVALID_ARGUMENT', 'the size is neither 4096 nor 2097152', op, { address: gfn, size });
@@ -310,12 +317,21 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
       if (gfn % (HUGE_PAGE_SIZE / PAGE_SIZE) !== 0)
         throw this.#fail('INVALID_ARGUMENT', 'a 2 MiB mapping needs a gfn that is a multiple of 512', op, { address: gfn, size });
     }
-    return this.#guard(op, () => this.#dma.map(gfn, size));
+    try {
+      return this.#dma.map(gfn, size);
+    } catch (error) {
+      throw this.backend.wrap(op, error);
+    }
   }
 
   dmaUnmapGuestPage(address: DmaAddress): void {
-    this.#enter('dma_unmap_guest_page');
-    this.#guard('dma_unmap_guest_page', () => this.#dma.unmap(address));
+    this.#calls[OP_INDEX.dma_unmap_guest_page] = (this.#calls[OP_INDEX.dma_unmap_guest_page] as number) + 1;
+    this.#live('dma_unmap_guest_page');
+    try {
+      this.#dma.unmap(address);
+    } catch (error) {
+      throw this.backend.wrap('dma_unmap_guest_page', error);
+    }
   }
 
   dmaPinGuestPage(address: DmaAddress): void {
@@ -326,20 +342,24 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
 
   view(address: DmaAddress, length: number): Uint8Array {
     this.#live('dma_view');
-    return this.#guard('dma_view', () => {
+    try {
       this.#dma.require(address, length);
       return this.doDmaView(address, length);
-    });
+    } catch (error) {
+      throw this.backend.wrap('dma_view', error);
+    }
   }
 
   copyFrom(address: DmaAddress, target: Uint8Array, offset: number, length: number): void {
     this.#live('dma_copy');
     if (!fits(target, offset, length))
       throw this.#fail('INVALID_ARGUMENT', 'the buffer does not hold the range', 'dma_copy', { address, size: length });
-    this.#guard('dma_copy', () => {
+    try {
       this.#dma.require(address, length);
       this.doDmaCopyFrom(address, target, offset, length);
-    });
+    } catch (error) {
+      throw this.backend.wrap('dma_copy', error);
+    }
   }
 
   /** Pages pinned by DMA mappings now. */

@@ -6,7 +6,7 @@
  * is half an entry: the entry points nowhere until the other half arrives. Which half is awaited is two bits of state for
  * each entry, so halves of any number of entries may interleave and the memory for it is fixed.
  */
-import { type DmaAddress, Gfn, hex, PAGE_SIZE } from '../addresses.js';
+import { type DmaAddress, Gfn, hex, PAGE_SHIFT, PAGE_SIZE } from '../addresses.js';
 import { Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
 import type { DmaMapper, GuestMemory } from '../mpt.js';
@@ -219,9 +219,9 @@ export class Ggtt implements GpuMemory, Saved {
   /** Index of the own entry that maps the byte address, or -1. False comparisons let NaN through to -1. */
   #indexOf(address: number): number {
     const aperture = address - this.#aperture.start;
-    if (aperture >= 0 && aperture < this.#aperture.size) return Math.floor(aperture / PAGE_SIZE);
+    if (aperture >= 0 && aperture < this.#aperture.size) return aperture >>> PAGE_SHIFT;
     const hidden = address - this.#hidden.start;
-    if (hidden >= 0 && hidden < this.#hidden.size) return this.#apertureEntries + Math.floor(hidden / PAGE_SIZE);
+    if (hidden >= 0 && hidden < this.#hidden.size) return this.#apertureEntries + (hidden >>> PAGE_SHIFT);
     return -1;
   }
 

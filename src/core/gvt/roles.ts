@@ -81,6 +81,9 @@ export interface GpuPage {
   readonly gone: boolean;
   readonly bytes: Loads<Uint8Array>;
   readonly u32: Loads<Uint32Array>;
+  /** Where the bytes lie, when stores may go there without these methods. */
+  readonly buffer?: ArrayBufferLike;
+  readonly start?: number;
   store8(offset: number, value: number): void;
   /** One store; `offset` is a multiple of 4. */
   store32(offset: number, value: number): void;

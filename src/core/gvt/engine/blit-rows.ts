@@ -1,9 +1,11 @@
 /**
  * Works off a blit, row after row, within a budget: a blit of any size can be stopped after a row and resumed. Rows pass
- * through private buffers: what was read from the guest is what is computed with and written.
+ * through private buffers: what was read from the guest is what is computed with and written. Fills and plain copies need none: they go
+ * from page to page, and over pages that lie together in one piece.
  */
 import { PAGE_SIZE } from '../../addresses.js';
-import type { GpuMemory } from '../roles.js';
+import { copyAcross, fillAcross, follows } from '../gpu-page.js';
+import type { GpuMemory, GpuPage } from '../roles.js';
 import { type BlitJob, MAX_ROW_BYTES } from './blit-job.js';
 import { rowAt } from './row-order.js';
 import { addressAt, type Surface, spanAt, Tiling } from './surface.js';
@@ -30,6 +32,19 @@ export function runBlit(job: BlitJob, memory: GpuMemory, budget: number): number
   const perRow = Math.max(1, Math.ceil(job.rowBytes / perUnit));
   const doRow = ROWS[job.plain];
   let used = 0;
+  if (isOnePiece(job))
+    while (!isDone(job) && used < budget) {
+      const rows = Math.min(job.rows - job.done, Math.max(1, Math.floor((budget - used) / perRow)));
+      const length = rows * job.rowBytes;
+      const at = addressAt(job.destination, job.done, 0);
+      const moved =
+        job.plain === 'fill'
+          ? fill(memory, at, length, job.pattern)
+          : copy(memory, addressAt(job.source as Surface, job.done, 0), at, length);
+      if (!moved) return -1;
+      used += rows * perRow;
+      job.done += rows;
+    }
   while (!isDone(job) && used < budget) {
     if (!doRow(job, memory, rowAt(job.order, job.done))) return -1;
     used += perRow;
@@ -45,18 +60,68 @@ function fillRow(job: BlitJob, memory: GpuMemory, row: number): boolean {
     targetWords.fill(pattern, 0, (rowBytes + 3) >> 2);
     return writeRow(memory, destination, row, rowBytes);
   }
-  for (let done = 0; done < rowBytes; ) {
-    const page = memory.pageToWrite(at + done);
-    if (page === undefined) return false;
-    const offset = (at + done) % PAGE_SIZE;
-    const n = Math.min(rowBytes - done, PAGE_SIZE - offset);
-    page.fill32(offset, offset + n, pattern);
-    done += n;
+  return fill(memory, at, rowBytes, pattern);
+}
+
+/** Rows that lie one behind the other, of which it is all the same where one ends. */
+function isOnePiece({ plain, destination, source: from, rowBytes, order, rows }: BlitJob): boolean {
+  if (order.down !== rows || destination.tiling !== Tiling.LINEAR || destination.pitch !== rowBytes) return false;
+  if (plain === 'fill') return destination.start % 4 === 0 && rowBytes % 4 === 0;
+  return (
+    plain === 'copy' && from?.tiling === Tiling.LINEAR && from.pitch === rowBytes && isApart(destination.start, from.start, rows * rowBytes)
+  );
+}
+
+const isApart = (a: number, b: number, length: number): boolean => Math.abs(a - b) >= length;
+
+/** What `findRun` found: the first page, and the bytes from the address on that lie in pages that follow one another. */
+let runPage: GpuPage | undefined;
+let runLength = 0;
+
+/** @returns false where no page is */
+function findRun(memory: GpuMemory, at: number, length: number, write: boolean): boolean {
+  const first = write ? memory.pageToWrite(at) : memory.page(at);
+  if (first === undefined) return false;
+  let n = Math.min(length, PAGE_SIZE - (at % PAGE_SIZE));
+  for (let last: GpuPage = first; n < length; ) {
+    const next = write ? memory.pageToWrite(at + n) : memory.page(at + n);
+    if (next === undefined || !follows(last, next)) break;
+    n += Math.min(length - n, PAGE_SIZE);
+    last = next;
+  }
+  runPage = first;
+  runLength = n;
+  return true;
+}
+
+/** Stores a dword over and over; address and length are multiples of 4. */
+function fill(memory: GpuMemory, at: number, length: number, pattern: number): boolean {
+  for (let done = 0; done < length; done += runLength) {
+    if (!findRun(memory, at + done, length - done, true)) return false;
+    fillAcross(runPage as GpuPage, (at + done) % PAGE_SIZE, runLength, pattern);
+  }
+  return true;
+}
+
+/** Copies between ranges that do not overlap. */
+function copy(memory: GpuMemory, from: number, to: number, length: number): boolean {
+  for (let done = 0; done < length; ) {
+    if (!findRun(memory, from + done, length - done, false)) return false;
+    const page = runPage as GpuPage;
+    if (!findRun(memory, to + done, runLength, true)) return false;
+    copyAcross(page, (from + done) % PAGE_SIZE, runPage as GpuPage, (to + done) % PAGE_SIZE, runLength);
+    done += runLength;
   }
   return true;
 }
 
 function copyRow(job: BlitJob, memory: GpuMemory, row: number): boolean {
+  const { destination, rowBytes } = job;
+  const from = job.source as Surface;
+  if (destination.tiling === Tiling.LINEAR && from.tiling === Tiling.LINEAR) {
+    const [at, to] = [addressAt(from, row, 0), addressAt(destination, row, 0)];
+    if (isApart(at, to, rowBytes)) return copy(memory, at, to, rowBytes);
+  }
   return readRow(memory, job.source as Surface, row, target, job.rowBytes) && writeRow(memory, job.destination, row, job.rowBytes);
 }
 

@@ -91,7 +91,8 @@ export class AddressSpace implements GpuMemory {
   #miss(number: number, slot: number): GpuPage | undefined {
     const { shadow } = this.#owner;
     if (this.#generation !== shadow.generation) {
-      this.#forget();
+      // Pages without their numbers are never looked at.
+      this.#tags.fill(NO_PAGE);
       this.#generation = shadow.generation;
     }
     this.#walkWritable = true;
