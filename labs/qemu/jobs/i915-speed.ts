@@ -6,6 +6,7 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { takeTurnsFirst } from '../../../bench/pin.js';
 import { kill, start, temporary } from '../../common/children.js';
 import { deviceOf, type Guest } from '../guest.js';
 import { type Job, type Lab, LINE_LIMIT_S } from '../job.js';
@@ -62,6 +63,8 @@ async function run(lab: Lab): Promise<void> {
     lab.skip('gem_exec_nop against the prototype', 'MPT_PROTOTYPES names no folder with i915/bdw.py');
     return;
   }
+  // A round trip is four wake-ups: other programs that get between them would be what is measured.
+  lab.tell(takeTurnsFirst());
   const guestOptions = { modules: ['i915'], packaged: await igt(), script: SCRIPT };
   const [ours, theirs] = [noTimes(), noTimes()];
   await lab.check(`${ROUNDS} boots each`, async () => {
