@@ -165,8 +165,15 @@ t.test('a submission from register write to fence, status page and MSI; then the
 
   // A context that is not there: the engine stops, the vGPU does not.
   write64(0x80_0000 + (aperture / 4096 + 2) * 8, 0, 0);
+  const hangs: string[] = [];
+  gvt.on('hang', (hung, engine, why) => {
+    hangs.push(`${hung.id} ${engine}: ${why}`);
+    throw new Error('a listener that fails spoils nothing');
+  });
   submit();
   t.equal(vgpu.submission.hung(1), 'the context image is not mapped');
+  t.strictSame(hangs, ['1 bcs: the context image is not mapped']);
+  t.equal(gvt.defects, 1);
   t.equal(vgpu.failsafe, false);
   t.equal(gvt.hasWork, false);
   gvt.reset(vgpu);

@@ -8,7 +8,7 @@ import type { GpuSize } from './device-info.js';
 import type { Connector } from './display/connector.js';
 import type { ExplicitResources } from './explicit-resources.js';
 import type { VgpuResources } from './resources.js';
-import type { FailsafeReason } from './roles.js';
+import type { EngineName, FailsafeReason } from './roles.js';
 import type { TraceLog } from './trace/trace-log.js';
 import type { VgpuType } from './types.js';
 import type { Vgpu } from './vgpu.js';
@@ -82,6 +82,8 @@ export interface GvtEvents {
   reset: (vgpu: Vgpu) => void;
   destroyed: (vgpu: Vgpu) => void;
   failsafe: (vgpu: Vgpu, reason: FailsafeReason) => void;
+  /** An engine stopped at something that it cannot do; the guest's driver is to reset it. */
+  hang: (vgpu: Vgpu, engine: EngineName, why: string) => void;
   /** The guest's driver reported its display (PVINFO display_ready). */
   'display-ready': (vgpu: Vgpu, ready: boolean) => void;
 }

@@ -127,6 +127,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
         switchPace: switchPaceMs * 1e6,
         trace: this.#options.trace,
         ...(onGuestError === undefined ? {} : { tell: (what: string) => this.#guarded(() => onGuestError(id, what)) }),
+        onHang: (hung, engine, why) => this.#guarded(() => this.emit('hang', hung, engine, why)),
         onFailsafe: (failed, reason) => this.#guarded(() => this.emit('failsafe', failed, reason)),
         onDisplayReady: (ready, on) => this.#guarded(() => this.emit('display-ready', ready, on)),
       });

@@ -13,6 +13,7 @@ export const ENGINES = [
 ] as const;
 export type EngineId = (typeof ENGINES)[number]['id'];
 export type Engine = (typeof ENGINES)[number];
+export type EngineName = Engine['name'];
 
 /** Interrupt events that parts raise; interrupt.ts knows their group and bit (facts: gvt.md 4.14). */
 export type GvtEvent =

@@ -30,6 +30,7 @@ import type { VgpuResources } from './resources.js';
 import {
   ENGINES,
   type EngineId,
+  type EngineName,
   type EngineTurns,
   FAILSAFE_REASONS,
   type FailsafeReason,
@@ -71,6 +72,7 @@ export interface VgpuParts {
   readonly trace?: TraceLog | undefined;
   /** Guest mistakes that pass the rate limit. */
   readonly tell?: (what: string) => void;
+  readonly onHang: (vgpu: Vgpu, engine: EngineName, why: string) => void;
   readonly onFailsafe: (vgpu: Vgpu, reason: FailsafeReason) => void;
   readonly onDisplayReady: (vgpu: Vgpu, ready: boolean) => void;
 }
@@ -163,6 +165,7 @@ export class Vgpu implements RegisterContext, Saved {
       processes: this.ppgtt,
       events: this.interrupts,
       turns: this.#turns,
+      onHang: (engine, why) => parts.onHang(this, engine, why),
       statistics,
       log,
       pacing: parts.switchPace > 0 ? { now: () => this.now(), longest: parts.switchPace } : undefined,

@@ -370,6 +370,7 @@ export class EngineQueue implements Saved {
     this.#hung = why;
     this.#parts.statistics.hangs++;
     this.#parts.trace?.hung(this.engine.id, why);
+    this.#parts.onHang?.(this.engine.name, why);
     this.#parts.registers.set(this.engine.base + ENGINE_REGISTER.INSTDONE, RING_NOT_DONE);
     this.#parts.log.guestError(`${this.engine.name}: ${why}`);
   }

@@ -7,6 +7,7 @@ import type { Status } from '../../gvt-ops.js';
 import {
   ENGINES,
   type EngineId,
+  type EngineName,
   type EngineTurns,
   type EventSink,
   type GpuMemory,
@@ -29,6 +30,8 @@ export interface SubmissionParts {
   readonly processes: ProcessMemory;
   readonly events: EventSink;
   readonly turns: EngineTurns;
+  /** Told once when an engine stops. */
+  readonly onHang?: (engine: EngineName, why: string) => void;
   readonly statistics: VgpuStatistics;
   readonly log: GuestErrorLog;
   /** Absent: the guest is told of each context switch at once. */
