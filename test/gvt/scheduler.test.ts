@@ -273,6 +273,23 @@ t.test('a late one has priority for two seconds, once', async (t) => {
   near(t, world.shares(1000 * MS), [1 / 2, 1 / 4, 1 / 4], 'no second time');
 });
 
+t.test('a guest that resets its GPU all the time gains nothing', async (t) => {
+  const world = new World();
+  world.add(8);
+  const resetter = world.add(1);
+  world.run(PRIORITY_NS);
+  const before = world.threads.map(({ statistics }) => statistics.bcsNs);
+  for (let i = 0; i < 200; i++) {
+    world.run(5 * MS);
+    if (resetter.left > 0) resetter.turns.end(world.engine, false);
+    resetter.left = 0;
+    resetter.turns.stop();
+    resetter.turns.start();
+  }
+  const [honest, other] = world.threads.map(({ statistics }, i) => statistics.bcsNs - (before[i] as number)) as [number, number];
+  t.ok(other / honest < 1.1 / 8, `${other / honest} of what the other has`);
+});
+
 t.test('a weight that is changed while it runs', async (t) => {
   const world = new World();
   world.add(1);

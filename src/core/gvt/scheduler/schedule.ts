@@ -216,7 +216,9 @@ export class Turns implements EngineTurns {
     const weight = state.weight(slot);
     const allotted = allotment(weight, state.weights() + weight);
     for (const { id } of ENGINES) {
-      Atomics.store(this.#words, state.left(id, slot), allotted);
+      // A guest that stops and starts its engines keeps what it owes.
+      const left = this.#fresh ? allotted : Math.min(allotted, Atomics.load(this.#words, state.left(id, slot)));
+      Atomics.store(this.#words, state.left(id, slot), left);
       Atomics.store(this.#words, state.allotted(id, slot), allotted);
       Atomics.store(this.#words, state.wanted(id, slot), Wish.NONE);
     }
