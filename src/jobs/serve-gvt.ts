@@ -2,8 +2,9 @@
 import { vfioUser } from '../backends/vfio-user/index.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
 import { DEFAULT_CONNECTOR } from '../core/gvt/display/connector.js';
+import type { Gvt } from '../core/gvt/gvt.js';
 import type { JobContext } from '../device-thread/protocol.js';
-import { type OpenTrace, openGvt, openTrace } from '../recording/index.js';
+import { type OpenTrace, openGvt, openTrace, type Recorded } from '../recording/index.js';
 import { deviceMemories } from '../vfio/index.js';
 import { trafficCounts } from './counters.js';
 import { recordOf, type Served, type ServeHooks, type ServeInput } from './serve.js';
@@ -27,6 +28,7 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, { stopFlag, threa
   const { place, type = DEFAULT_TYPE, resources = {}, trustClient, display = true, connector = DEFAULT_CONNECTOR, seat, state } = input;
   const trace = openedTrace(input, hooks);
   const backend = vfioUser.open({ trustClient });
+  let recorded: Recorded<Gvt> | undefined;
   try {
     backend.stopFlag = stopFlag;
     let clients = 0;
@@ -38,12 +40,13 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, { stopFlag, threa
     const onGuestError = (_vgpu: number, what: string): void => hooks.onComplaint(`the guest: ${what}`);
     const gpu = seat === undefined ? {} : { ...seat.gpu, schedule: seat.schedule, threadNs };
     const traced = trace === undefined ? {} : { trace: trace.log };
-    const recorded = openGvt(
+    const opened = openGvt(
       backend,
       { ...gpu, ...traced, memories: deviceMemories, switchPaceMs: SWITCH_PACE_MS, onGuestError },
       recordOf(input, hooks),
     );
-    const gvt = recorded.device;
+    recorded = opened;
+    const gvt = opened.device;
     const spec = { vmId: machine.vmId, ...(seat === undefined ? {} : { share: seat.share }) };
     const vgpu = state === undefined ? gvt.createVgpu({ type, resources, display, connector, ...spec }) : gvt.restoreVgpu(spec, state);
     const shown = new ServedVgpu(gvt, machine, vgpu, spec);
@@ -70,18 +73,20 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, { stopFlag, threa
         }
         // A guest that polls a register leaves no pause, and the engine must go on all the same.
         if (request !== undefined && performance.now() - lastSlice < BUSY_WAIT_MS) return;
+        if (request === undefined) opened.idle();
         gvt.runSlice(request === undefined ? SLICE_COMMANDS : SHORT_SLICE_COMMANDS);
         // From its end on: a slow slice does not take the time of the accesses that waited for it.
         lastSlice = performance.now();
       },
       close: () => {
         gvt.destroy();
-        recorded.close();
+        opened.close();
         backend.close();
         trace?.close();
       },
     };
   } catch (error) {
+    recorded?.close();
     backend.close();
     trace?.close();
     throw error;

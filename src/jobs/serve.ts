@@ -163,7 +163,10 @@ function openSample(input: ServeInput, kind: 'mbochs' | 'mdpy', hooks: ServeHook
     counts: () => trafficCounts(server.clients, server.traffic),
     step: () => {
       const access = server.receive(WAIT_MS);
-      if (access === undefined) return;
+      if (access === undefined) {
+        recorded?.idle();
+        return;
+      }
       const { write, region, offset, bytes } = access;
       server.complete(write ? device.write(region, offset, bytes) : device.read(region, offset, bytes));
     },

@@ -82,7 +82,7 @@ export function describeEvent(tag: number, f: ArrayLike<number>, barsOf: BarsOf)
   const n = (i: number): number => f[i] ?? 0;
   switch (tag) {
     case Tag.END:
-      return `the answer ${describeValue(8, n(1), n(2))}, status ${describeStatus(n(0))}`;
+      return `the answer ${describeValue(n(2) === 0 ? 4 : 8, n(1), n(2))}, status ${describeStatus(n(0))}`;
     case Tag.CALL:
       return `${describeCall(n(0), n(1), n(2), n(3), n(4), n(5))}${n(0) === CALL.dma_map_guest_page ? ` = ${hex(n(6))}` : ''}`;
     case Tag.REFUSED:

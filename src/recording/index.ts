@@ -25,6 +25,8 @@ export { RecordingSuiteTape, ReplaySuiteTape, type SuiteTape } from './suite-tap
 /** A device model that is recorded, and the end of that. */
 export interface Recorded<T> {
   readonly device: T;
+  /** To be called when nothing comes for a moment: a process that is killed then has lost at most the last second. */
+  idle(): void;
   /** Ends the recording in order. Idempotent. */
   close(): void;
 }
@@ -41,7 +43,7 @@ const created = (): string => new Date().toISOString();
 
 /** The device model, recorded when a file is named. @throws MptError IO when the file cannot be made; what `new Gvt` throws */
 export function openGvt(backend: MptBackend, options: GvtOptions, record?: RecordOptions): Recorded<Gvt> {
-  if (record === undefined) return { device: new Gvt(backend, options), close: () => undefined };
+  if (record === undefined) return { device: new Gvt(backend, options), idle: () => undefined, close: () => undefined };
   if (options.schedule !== undefined)
     throw new MptError('UNSUPPORTED', 'a vGPU that shares its GPU with other threads cannot be recorded', {
       op: 'record',
@@ -53,21 +55,24 @@ export function openGvt(backend: MptBackend, options: GvtOptions, record?: Recor
   const header = { kind: 'gvt', created: created(), backend: { name, version }, capabilities, gpu, switchPaceMs } as const;
   const writer = new EventWriter(record.path, header);
   const tape = new RecordingTape({ writer, now, onFailure: record.onFailure });
-  // Whether mistakes are told decides how often the clock is read.
-  const told = { onGuestError: () => undefined, ...options };
+  // Whether mistakes are told decides how often the clock is read. Processor time is nothing that a replay could have again: vGPUs pay by the clock.
+  const { threadNs: _, ...others } = options;
+  const told = { onGuestError: () => undefined, ...others };
   try {
-    return { device: new RecordedGvt(tape, new TapedHost(tape, { name, capabilities }, backend), told), close: () => tape.close() };
+    return recorded(new RecordedGvt(tape, new TapedHost(tape, { name, capabilities }, backend), told), tape);
   } catch (error) {
     tape.close();
     throw error;
   }
 }
 
+const recorded = <T>(device: T, tape: RecordingTape): Recorded<T> => ({ device, idle: () => tape.flushDue(), close: () => tape.close() });
+
 /** The same of a small display device. @throws MptError IO */
 export function openRecordedDevice(device: VfioDevice, kind: SampleKindName, type: string, record: RecordOptions): Recorded<VfioDevice> {
   const writer = new EventWriter(record.path, { kind: 'device', created: created(), device: kind, type });
   const tape = new RecordingTape({ writer, now: monotonic, onFailure: record.onFailure });
-  return { device: new RecordedDevice(tape, device), close: () => tape.close() };
+  return recorded<VfioDevice>(new RecordedDevice(tape, device), tape);
 }
 
 /** A tape for the conformance suite. @throws MptError IO */

@@ -93,7 +93,11 @@ export class RecordingTape implements Tape {
     this.#waiting = -1;
     this.#active = false;
     this.#writtenSize = 0;
-    if ((++this.#ends & CLOCK_MASK) !== 0) return;
+    if ((++this.#ends & CLOCK_MASK) === 0) this.flushDue();
+  }
+
+  /** Nothing comes now: what happened goes to the file when that is due. */
+  flushDue(): void {
     const now = this.#clock();
     if (now - this.#flushed < FLUSH_NS) return;
     this.#flushed = now;

@@ -1,6 +1,6 @@
 /** `mpt serve` as a user runs it: what it refuses, what it tells, how it ends. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, watch, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -132,6 +132,32 @@ t.test('wrong usage', async (t) => {
   t.ok(existsSync(file), 'what is no socket stays');
   const json = mpt('serve', '--device', 'mbochs', '--type', 'smal', '--socket', path, '--json');
   t.same([json.code, JSON.parse(json.stdout).error.code], [2, 'BAD_TYPE']);
+});
+
+t.test('a server that is killed leaves a recording that replays', async (t) => {
+  for (const [device, region] of [
+    ['mdpy', 7],
+    ['gvt', 7],
+  ] as const) {
+    const path = newPath();
+    const file = `${path}.mptrec`;
+    const serving = new Serving('--device', device, '--socket', path, '--record', file);
+    await serving.until(/Ctrl-C/);
+    const made = statSync(file).size;
+    const client = new VfioUserClient(connectTransport(path));
+    client.version();
+    for (let at = 0; at < 64; at += 4) client.read(region, at, 4);
+    // What was recorded is written when nothing comes for a second; the client stays and is silent.
+    while (statSync(file).size === made) await new Promise((resolve) => setTimeout(resolve, 20));
+    await serving.stop('SIGKILL');
+    client.close();
+    const { code, stdout } = mpt('replay', file, '--json');
+    t.equal(code, 0, stdout);
+    const { steps, divergence, recordedMs } = JSON.parse(stdout) as { steps: number; divergence: unknown; recordedMs: unknown };
+    t.ok(steps >= 16, `${device}: ${steps} steps`);
+    t.same([divergence, recordedMs], [null, null], 'the same, and not ended in order');
+    rmSync(file);
+  }
 });
 
 t.test('a vGPU with resources of its own', async (t) => {
