@@ -1,6 +1,6 @@
 /**
- * Program of cycles.test.ts: creates, attaches, runs, detaches and destroys VMs, `argv[3]` times, by the ABI
- * `argv[2]`, and prints what the process held after the first few and after the last as one JSON document.
+ * Program of cycles.test.ts, and of the lab's jobs about lives: creates, attaches, runs, detaches and destroys VMs, `argv[3]` times (0:
+ * until it is killed), by the ABI `argv[2]`, and prints what the process held after the first few and after the last as one JSON document.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { AcrnMachine } from '../../src/backends/acrn/index.js';
@@ -9,7 +9,7 @@ import { NULL_GVT_OPS } from '../../src/core/gvt-ops.js';
 import { attach, MIB, open } from './support.js';
 
 const abi = process.argv[2] as 'hsm' | 'vhm';
-const cycles = Number(process.argv[3]);
+const cycles = Number(process.argv[3]) || Number.POSITIVE_INFINITY;
 const END_PORT = 0xf4;
 const TRACKED = 8 as Gfn;
 const WINDOW = 0x100_0000;
