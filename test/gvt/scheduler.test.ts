@@ -14,7 +14,7 @@ import {
   settle,
 } from '../../src/core/gvt/scheduler/policy.js';
 import { Schedule, type Turns } from '../../src/core/gvt/scheduler/schedule.js';
-import { ScheduleState, setWeight, sharedSchedule, unschedule, usedNs } from '../../src/core/gvt/scheduler/shared-state.js';
+import { ScheduleState, setWeight, sharedSchedule, unschedule, usedNs, Wish } from '../../src/core/gvt/scheduler/shared-state.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import { MemoryBackend, VM } from './memory-backend.js';
 
@@ -409,4 +409,39 @@ t.test('one device model, several vGPUs', async (t) => {
   t.match(String(gvt.lastDefect), /defect of an engine/);
   t.equal(b.failsafe, true, 'and ends that vGPU’s work');
   t.equal(gvt.hasWork, false);
+});
+
+t.test('a device model that is behind other threads executes more at once', async (t) => {
+  const buffer = sharedSchedule();
+  const gvt = new Gvt(new MemoryBackend(), { now: () => 0, schedule: buffer });
+  const vgpu = gvt.createVgpu({ type: 'GVTg_V4_8', vmId: VM });
+  gvt.activate(vgpu);
+  let executed = 0;
+  let runs = 0;
+  Object.defineProperty(vgpu.submission, 'hasWork', { get: () => true });
+  vgpu.submission.busy = (engine) => engine === 1;
+  vgpu.submission.runSlice = (budget) => {
+    runs++;
+    executed += budget;
+    return budget;
+  };
+  gvt.runSlice(100);
+  t.strictSame([runs, executed], [1, 100], 'alone');
+  vgpu.submission.setEnabled(1, true);
+  const other = new Schedule({ now: () => 0, buffer }).join(5, 1, newStatistics());
+  other.start();
+  t.ok(other.begin(1));
+  other.end(1, true);
+  gvt.runSlice(100);
+  t.equal(runs, 2, 'even with the other');
+  const state = new ScheduleState(buffer);
+  Atomics.store(state.words, state.left(1, 5), -BALANCE_NS);
+  // Its engine, which would say so, is not in this test.
+  Atomics.store(state.words, state.wanted(1, vgpu.id), Wish.HAS);
+  t.notOk(other.begin(1), 'the other waits, though the engine is free');
+  gvt.runSlice(100);
+  t.equal(runs, 6, 'four slices');
+  other.stop();
+  gvt.runSlice(100);
+  t.equal(runs, 7);
 });
