@@ -57,7 +57,13 @@ async function saveTo(path: string, file: string, pause: boolean, json: boolean,
     progress.clear();
     const what = `saved ${file}: ${type}, ${state.length} bytes, sha256 ${sha256}`;
     const document = { saved: { path: resolve(file), type, bytes: state.length, sha256 }, paused: pause };
-    return tell(json, document, pause ? `${what}\nthe vGPU is put away and its guest waits: --resume, or --restore FILE` : what);
+    return tell(
+      json,
+      document,
+      pause
+        ? `${what}\nthe vGPU is put away and its guest waits for --resume or --restore FILE; QEMU waits 5 s, unless its guest is stopped`
+        : what,
+    );
   } catch (error) {
     if (pause) await orderState(path, { does: 'resume' });
     throw error;
