@@ -29,6 +29,8 @@ export class ServedVgpu {
   #device: VfioDevice;
   /** State of the vGPU that was put away. */
   #away: Uint8Array | undefined;
+  /** It ran when it was put away: a client was there. */
+  #ran = false;
 
   /** @param spec where it is restored */
   constructor(gvt: Gvt, machine: ServedMachine, vgpu: Vgpu, spec: RestoreSpec) {
@@ -85,6 +87,7 @@ export class ServedVgpu {
   #putAway(): Uint8Array {
     if (this.#away === undefined) {
       const state = this.#gvt.saveVgpu(this.#vgpu);
+      this.#ran = this.#vgpu.active;
       this.#machine.hold();
       this.#gvt.destroyVgpu(this.#vgpu);
       this.#away = state;
@@ -97,7 +100,7 @@ export class ServedVgpu {
     this.#vgpu = vgpu;
     this.#device = this.#gvt.view(vgpu);
     this.#away = undefined;
-    this.#gvt.activate(vgpu);
+    if (this.#ran) this.#gvt.activate(vgpu);
   }
 
   /** One that cannot be restored leaves the vGPU that was there. */
