@@ -148,6 +148,7 @@ const CHOICES: readonly (readonly [weight: number, arbitrary: Arbitrary<Operatio
   ],
   [1, op('active', one(0, 1, 1))],
   [1, op('unmapped')],
+  [1, op('save')],
   [6, op('ready')],
 ];
 

@@ -46,7 +46,7 @@ export class World {
   readonly backend: SimBackend;
   readonly gvt: Gvt;
   readonly vm: SimMachine;
-  readonly vgpu: Vgpu;
+  vgpu: Vgpu;
   readonly victim: Victim;
   readonly #request = new IoRequest();
   readonly #time = { ns: 1e9 };
@@ -212,8 +212,8 @@ export class World {
   }
 
   #table(): Readonly<Record<string, Apply>> {
-    const { gvt, vgpu } = this;
-    const view = gvt.view(vgpu);
+    const { gvt } = this;
+    const view = () => gvt.view(this.vgpu);
     const table: Record<string, Apply> = {
       read: (offset = 0, size = 4) => void this.#access(false, BAR0 + offset, size),
       write: (offset = 0, size = 4, low = 0, high = 0) => this.#register(offset, low, size, high),
@@ -254,7 +254,7 @@ export class World {
       },
       run: (engine = 0, context = 0, perProcess = 0, batch = 0, ...dwords) => {
         // As a driver does: an engine that hangs is reset, a ring that is done begins anew.
-        if (vgpu.submission.hung(engine as 0) !== undefined) this.#operations.reset?.(ENGINE_DOMAINS[engine] as number);
+        if (this.vgpu.submission.hung(engine as 0) !== undefined) this.#operations.reset?.(ENGINE_DOMAINS[engine] as number);
         const frame = AREA.BATCHES[0] + batch;
         this.#operations.commands?.(frame, 0, ...dwords);
         const at = perProcess === 1 ? 2 ** 21 + batch * PAGE : this.#aperture + frame * PAGE;
@@ -277,8 +277,8 @@ export class World {
         }
       },
       'device-reset': (by = 0) => {
-        if (by === 0) view.reset();
-        else gvt.reset(vgpu);
+        if (by === 0) view().reset();
+        else gvt.reset(this.vgpu);
       },
       slice: (budget = 0) => gvt.runSlice(budget),
       time: (ms = 0) => {
@@ -300,8 +300,8 @@ export class World {
         this.#register(0x7_0088 + at, (width * 0x8_0001 + height) >>> 0);
       },
       picture: () => {
-        vgpu.queryPlane();
-        for (const type of [0, 1, 2]) view.queryGfxPlane(2, type);
+        this.vgpu.queryPlane();
+        for (const type of [0, 1, 2]) view().queryGfxPlane(2, type);
       },
       gmbus: (first = 0, second = 0, bytes = 0) => {
         this.#register(0xc_5100, 5);
@@ -311,19 +311,32 @@ export class World {
         this.#register(0xc_5104, second);
       },
       monitor: (what = 0, value = 0) => {
-        if (what < 2) gvt.emulateHotplug(vgpu, what === 1);
-        else gvt.setEdid(vgpu, monitorWith(value));
+        if (what < 2) gvt.emulateHotplug(this.vgpu, what === 1);
+        else gvt.setEdid(this.vgpu, monitorWith(value));
       },
       vfio: (region = 0, offset = 0, length = 0, write = 0, byte = 0) => {
         const bytes = new Uint8Array(length).fill(byte);
-        if (write === 1) view.write(region, offset, bytes);
-        else view.read(region, offset, bytes);
+        if (write === 1) view().write(region, offset, bytes);
+        else view().read(region, offset, bytes);
       },
-      active: (on = 1) => (on === 1 ? gvt.activate(vgpu) : gvt.deactivate(vgpu)),
-      unmapped: () => gvt.memoryUnmapped(vgpu.id),
+      active: (on = 1) => (on === 1 ? gvt.activate(this.vgpu) : gvt.deactivate(this.vgpu)),
+      unmapped: () => gvt.memoryUnmapped(this.vgpu.id),
+      save: () => this.#save(),
       ready: () => this.#ready(),
     };
     return table;
+  }
+
+  /** The vGPU is saved, destroyed and restored; saved again at once it must be the same document. */
+  #save(): void {
+    const { gvt, vgpu } = this;
+    const { active } = vgpu;
+    const document = gvt.saveVgpu(vgpu);
+    gvt.destroyVgpu(vgpu);
+    this.vgpu = gvt.restoreVgpu({ vmId: this.vm.vmId, bdf: Bdf(0x10) }, document);
+    const again = gvt.saveVgpu(this.vgpu);
+    if (Buffer.compare(document, again) !== 0) throw new Error('the restored vGPU is saved as another document');
+    if (active) gvt.activate(this.vgpu);
   }
 
   /** What a driver does at start, so that what follows reaches the engines: BARs, GGTT, page tables, contexts, rings. */
