@@ -112,3 +112,15 @@ export function hashBytes(bytes: Uint8Array, from = 0, to = bytes.length): numbe
   for (; at < to; at++) hash = Math.imul(hash ^ (bytes[at] as number), 0x0100_0193);
   return hash >>> 0;
 }
+
+/** The bytes of the access: the others are whatever the device model left there. */
+export const maskLow = (low: number, size: number): number => (size >= 4 ? low >>> 0 : (low & ((1 << (size * 8)) - 1)) >>> 0);
+
+export function storeCopy(copy: PageCopy | undefined, offset: number, size: 1 | 4 | 8, low: number, high: number): void {
+  if (copy === undefined) return;
+  if (size === 1) copy.bytes[offset] = low;
+  else {
+    copy.u32[offset >>> 2] = low;
+    if (size === 8) copy.u32[(offset >>> 2) + 1] = high;
+  }
+}

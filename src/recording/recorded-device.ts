@@ -9,9 +9,9 @@ import {
   type VfioRegion,
 } from '../core/vfio/device.js';
 import type { IrqSet } from '../core/vfio/irqs.js';
+import { endRead } from './device-answer.js';
 import { Tag } from './events.js';
 import type { RecordingTape } from './recording-tape.js';
-import { endRead } from './replay.js';
 
 export class RecordedDevice implements VfioDevice {
   readonly #tape: RecordingTape;

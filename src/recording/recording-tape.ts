@@ -4,7 +4,7 @@ import { MptError } from '../core/errors.js';
 import { PageView } from '../core/gvt/gpu-page.js';
 import type { EventWriter } from './event-writer.js';
 import { STEP, sizeOf, Tag } from './events.js';
-import { diffWords, dmaKey, guestKey, hashBytes, PageCopies, PageCopy, RANGES_MAX } from './page-copies.js';
+import { diffWords, dmaKey, guestKey, hashBytes, maskLow, PageCopies, PageCopy, RANGES_MAX, storeCopy } from './page-copies.js';
 import { CALL, Look, type Tape } from './tape.js';
 
 /** A recording of a device that has little to do is in the file up to the last second or so. */
@@ -276,15 +276,3 @@ const errorBytes = (error: unknown): Uint8Array => {
   const typed = MptError.is(error) ? error : new MptError('INTERNAL', String(error));
   return Buffer.from(JSON.stringify(typed.toJSON()));
 };
-
-/** The bytes of the access: the others are whatever the device model left there. */
-export const maskLow = (low: number, size: number): number => (size >= 4 ? low >>> 0 : (low & ((1 << (size * 8)) - 1)) >>> 0);
-
-export function storeCopy(copy: PageCopy | undefined, offset: number, size: 1 | 4 | 8, low: number, high: number): void {
-  if (copy === undefined) return;
-  if (size === 1) copy.bytes[offset] = low;
-  else {
-    copy.u32[offset >>> 2] = low;
-    if (size === 8) copy.u32[(offset >>> 2) + 1] = high;
-  }
-}

@@ -9,8 +9,7 @@ import { type BarsOf, describeCall, describeEvent, describePlace, describeStatus
 import type { EventReader } from './event-reader.js';
 import { FIELDS_MAX, STEP, Tag } from './events.js';
 import { badRecording } from './header.js';
-import { applyRanges, dmaKey, guestKey, hashBytes, PageCopies, type PageCopy } from './page-copies.js';
-import { maskLow, storeCopy } from './recording-tape.js';
+import { applyRanges, dmaKey, guestKey, hashBytes, maskLow, PageCopies, type PageCopy, storeCopy } from './page-copies.js';
 import { CALL, Look, type Tape } from './tape.js';
 
 /** The first thing that was not as it was recorded. */

@@ -6,6 +6,7 @@ import { Gvt } from '../core/gvt/gvt.js';
 import { findSampleType, Samples } from '../core/samples/index.js';
 import { Errno, type VfioDevice } from '../core/vfio/device.js';
 import { applyControl, decodeControl } from './control.js';
+import { endRead } from './device-answer.js';
 import { EventReader } from './event-reader.js';
 import { sizeOf, Tag, vgpuOf } from './events.js';
 import { badRecording, type DeviceHeader, type GvtHeader, type RecordingHeader } from './header.js';
@@ -149,9 +150,6 @@ const plainMemories: DeviceMemories = {
   exportPlane: () => Errno.EINVAL,
 };
 
-/** Bytes of an answer that stand in the recording themselves. */
-export const SHORT_ANSWER = 8;
-
 class DevicePlayer implements Player {
   readonly #tape: ReplayTape;
   readonly #device: VfioDevice;
@@ -193,22 +191,3 @@ class DevicePlayer implements Player {
 }
 
 const READ_MAX = 0x10_0000;
-
-/** Ends the read of a region, recorded or replayed: the first bytes as they are, a hash of all where there are more. */
-export function endRead(
-  tape: { end(status: number, value?: Uint32Array, size?: number, answer?: Uint8Array): void },
-  status: Errno,
-  answer: Uint8Array,
-  compared: boolean,
-  value: Uint32Array,
-  valueBytes: Uint8Array,
-): void {
-  if (status !== Errno.OK || !compared) {
-    tape.end(status);
-    return;
-  }
-  const short = answer.length <= SHORT_ANSWER;
-  value.fill(0);
-  for (let i = 0; i < SHORT_ANSWER && i < answer.length; i++) valueBytes[i] = answer[i] as number;
-  tape.end(status, value, SHORT_ANSWER, short ? undefined : answer);
-}

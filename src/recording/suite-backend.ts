@@ -20,8 +20,6 @@ export interface BackendFacts {
   readonly capabilities: Capabilities;
 }
 
-let backends = 0;
-
 export class SuiteBackend extends MptBackend {
   readonly name: string;
   readonly version: string;
@@ -30,22 +28,18 @@ export class SuiteBackend extends MptBackend {
   /** The backend that is recorded; none in a replay. */
   readonly inner: MptBackend | undefined;
   /** Distinguishes the backends of one recording. */
-  readonly #number = ++backends;
+  readonly #number: number;
   readonly #pages = new WeakMap<HostPages, HostPages>();
 
   constructor(tape: SuiteTape, { name, version, capabilities }: BackendFacts, inner: MptBackend | undefined) {
     super();
     this.tape = tape;
+    this.#number = ++tape.backends;
     this.name = name;
     this.version = version;
     // In a replay it comes out of JSON.
     this.capabilities = Object.freeze({ ...capabilities });
     this.inner = inner;
-  }
-
-  /** Numbers backends from 1 again: at the start of a recording or replay. */
-  static restart(): void {
-    backends = 0;
   }
 
   /** Frames that the last sync_page_track of the inner backend reported. */

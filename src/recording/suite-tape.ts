@@ -33,6 +33,8 @@ export interface SuiteTape {
   watch(owner: object, size: number, live: Uint8Array | undefined): Uint8Array;
   /** The owner's memory is nobody's any more. */
   forget(owner: object): void;
+  /** Backends that were opened. */
+  backends: number;
   /** True in a replay. */
   readonly replaying: boolean;
 }
@@ -56,6 +58,7 @@ interface Watched {
 
 export class RecordingSuiteTape implements SuiteTape {
   readonly replaying = false;
+  backends = 0;
   readonly #writer: EventWriter;
   readonly #watched = new Set<Watched>();
   readonly #started = performance.now();
@@ -138,6 +141,7 @@ const HISTORY = 16;
 
 export class ReplaySuiteTape implements SuiteTape {
   readonly replaying = true;
+  backends = 0;
   divergence: Divergence | undefined;
   crossings = 0;
   readonly #reader: EventReader;
