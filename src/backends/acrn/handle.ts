@@ -1,5 +1,5 @@
 /** The operations of one attached vGPU on an ACRN VM. */
-import { DmaAddress, type Gfn, type Gpa, HUGE_PAGE_SIZE, Mfn, PAGE_SIZE } from '../../core/addresses.js';
+import { DmaAddress, type Gfn, type Gpa, Mfn, PAGE_SIZE } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import type { HostPages, VgpuAttachment } from '../../core/mpt.js';
 import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
@@ -77,8 +77,11 @@ export class AcrnHandle extends MptHandle {
     return Mfn(this.#vm.memory.frameOf(gfn));
   }
 
-  protected override doDmaMap(gfn: Gfn, size: number): DmaAddress {
-    const address = this.#vm.memory.runOf(gfn, size) * PAGE_SIZE;
+  /** 4 KiB only: physical frames of 2 MiB need not follow each other, and dmaHugePage is not declared. */
+  protected override doDmaMap(gfn: Gfn): DmaAddress {
+    const address = this.#vm.memory.frameOf(gfn) * PAGE_SIZE;
+    // Pinned pages differ. The entry that is there must not lose its frame to one that only seems to be the same.
+    if (this.#dma.has(address)) throw new MptError('HYPERVISOR', 'two guest frames have one physical frame', { address: gfn * PAGE_SIZE });
     this.#dma.set(address, gfn);
     return DmaAddress(address);
   }
@@ -88,19 +91,17 @@ export class AcrnHandle extends MptHandle {
   }
 
   protected override doDmaView(address: DmaAddress, length: number): Uint8Array {
-    for (const size of [PAGE_SIZE, HUGE_PAGE_SIZE]) {
-      const within = address % size;
-      const gfn = this.#dma.get(address - within);
-      if (gfn !== undefined) return this.#vm.memory.view(gfn * PAGE_SIZE + within, length);
-    }
-    throw new MptError('NOT_MAPPED', 'no guest RAM is behind the DMA address', { address, size: length });
+    const within = address % PAGE_SIZE;
+    const gfn = this.#dma.get(address - within);
+    if (gfn === undefined) throw new MptError('NOT_MAPPED', 'no guest RAM is behind the DMA address', { address, size: length });
+    return this.#vm.memory.view(gfn * PAGE_SIZE + within, length);
   }
 
   // --- page track ---------------------------------------------------------------------------------------------------
 
   protected override doEnablePageTrack(gfn: Gfn): void {
     if (this.backend.capabilities.pageTrack === 'trap') {
-      this.#vm.segments.protect(gfn, this.#vm.memory.addressOf(gfn, PAGE_SIZE));
+      this.#vm.segments.protect(gfn, this.#vm.memory.addressOf(gfn));
       return;
     }
     if (!this.#snapshots.add(gfn)) throw new MptError('NOT_RAM', 'the frame is not guest RAM', { address: gfn * PAGE_SIZE });

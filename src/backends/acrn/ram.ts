@@ -21,7 +21,7 @@ export class AcrnRam extends GuestRam<AcrnRegion> {
 
   /** Physical frame of a guest frame. @throws MptError NOT_RAM, HYPERVISOR: an error never comes back as a frame */
   frameOf(gfn: number): number {
-    const { region, page } = this.#locate(gfn, PAGE_SIZE);
+    const { region, page } = this.#locate(gfn);
     let frame = region.frames[page] as number;
     if (frame === 0) {
       // Touched, so that the page is there.
@@ -32,26 +32,9 @@ export class AcrnRam extends GuestRam<AcrnRegion> {
     return frame;
   }
 
-  /**
-   * First physical frame of a run of guest memory that is one run of physical memory too.
-   * @throws MptError NOT_RAM, INVALID_ARGUMENT when the physical frames do not follow each other
-   */
-  runOf(gfn: number, size: number): number {
-    this.#locate(gfn, size);
-    const first = this.frameOf(gfn);
-    for (let i = 1; i < size / PAGE_SIZE; i++)
-      if (this.frameOf(gfn + i) !== first + i)
-        throw new MptError('INVALID_ARGUMENT', 'the guest frames are not one piece of physical memory', {
-          address: gfn * PAGE_SIZE,
-          size,
-          hint: 'map them as 4 KiB pages',
-        });
-    return first;
-  }
-
   /** Address of this process behind a guest frame. @throws MptError NOT_RAM */
-  addressOf(gfn: number, size: number): number {
-    const { region, page } = this.#locate(gfn, size);
+  addressOf(gfn: number): number {
+    const { region, page } = this.#locate(gfn);
     return region.hva + page * PAGE_SIZE;
   }
 
@@ -61,15 +44,11 @@ export class AcrnRam extends GuestRam<AcrnRegion> {
     return region === undefined ? undefined : Math.floor((region.gpa + (hva - region.hva)) / PAGE_SIZE);
   }
 
-  #locate(gfn: number, size: number): { region: AcrnRegion; page: number } {
+  #locate(gfn: number): { region: AcrnRegion; page: number } {
     const gpa = gfn * PAGE_SIZE;
     const region = this.find(gpa);
-    if (region === undefined || gpa - region.gpa + size > region.size)
-      throw new MptError('NOT_RAM', 'the frame is not guest RAM of one region', {
-        address: gpa,
-        size,
-        hint: `RAM is ${this.describe()}`,
-      });
+    if (region === undefined)
+      throw new MptError('NOT_RAM', 'the frame is not guest RAM', { address: gpa, hint: `RAM is ${this.describe()}` });
     return { region, page: (gpa - region.gpa) / PAGE_SIZE };
   }
 }

@@ -8,7 +8,6 @@
 import { PAGE_SIZE, pageOffset } from '../../core/addresses.js';
 import { MptError } from '../../core/errors.js';
 import { IoKind, IoRequest, type RequestSource } from '../../core/io-request.js';
-import { PciConfigPorts } from '../../core/pci-ports.js';
 import type { RamAccess } from '../../core/ram-access.js';
 import { type Route, TrackedWrite } from '../../core/tracked-write.js';
 import { ACRN_HYPERVISOR, ACRN_CONST as C } from './abi.js';
@@ -46,7 +45,6 @@ export class AcrnRequests implements RequestSource {
   readonly #c: RequestContext;
   readonly #page: RequestPage;
   readonly #request = new IoRequest();
-  #ports = new PciConfigPorts();
   readonly #counts: AcrnExitCounts = { mmio: 0, pio: 0, pci: 0, wp: 0, malformed: 0 };
   readonly #trackedWrite = new TrackedWrite();
   readonly #bytes = new Uint8Array(8);
@@ -96,7 +94,6 @@ export class AcrnRequests implements RequestSource {
     this.#started = false;
     this.#fault = undefined;
     this.#vcpu = -1;
-    this.#ports = new PciConfigPorts();
     this.#trackedWrite.clear();
   }
 
@@ -183,7 +180,7 @@ export class AcrnRequests implements RequestSource {
         this.#counts.pci++;
         break;
       case C.ACRN_IOREQ_TYPE_PORTIO:
-        if (!this.#port()) return this.#skip();
+        this.#port();
         break;
       default:
         return this.#memory();
@@ -192,23 +189,16 @@ export class AcrnRequests implements RequestSource {
     return this.#deliver();
   }
 
-  /** @returns false when the access was answered here */
-  #port(): boolean {
+  /** The kernel makes configuration requests of 0xCF8 and 0xCFC: what comes as a port is one. @throws MptError GUEST_FAULT */
+  #port(): void {
     const request = this.#request;
     request.kind = IoKind.PIO;
-    const { PM1A_CNT_PORT, PM1A_S5 } = ACRN_HYPERVISOR;
-    if (request.write && request.address === PM1A_CNT_PORT && request.size === 2 && request.value[0] === PM1A_S5) {
-      this.#fault = new MptError('GUEST_FAULT', 'the guest cannot go on: a triple fault, or it switched itself off', { op: 'next' });
-      this.#finish();
-      throw this.#fault;
-    }
-    // The kernel makes configuration requests of these ports; narrower accesses to the address register it leaves to us.
-    if (this.#ports.translate(request)) {
-      if (!request.write) this.#page.answer(this.#vcpu, request, this.#done - request.size);
-      return false;
-    }
     this.#counts.pio++;
-    return true;
+    const { PM1A_CNT_PORT, PM1A_S5 } = ACRN_HYPERVISOR;
+    if (!request.write || request.address !== PM1A_CNT_PORT || request.size !== 2 || request.value[0] !== PM1A_S5) return;
+    this.#fault = new MptError('GUEST_FAULT', 'the guest cannot go on: a triple fault, or it switched itself off', { op: 'next' });
+    this.#finish();
+    throw this.#fault;
   }
 
   #memory(): IoRequest | undefined {

@@ -191,7 +191,7 @@ export class VhmApi {
     const gfn = gpa / PAGE_SIZE;
     if (machine.memory.find(gpa) === undefined) return -EINVAL;
     return this.#try(() => {
-      if (set) machine.segments.protect(gfn, machine.memory.addressOf(gfn, PAGE_SIZE));
+      if (set) machine.segments.protect(gfn, machine.memory.addressOf(gfn));
       else machine.segments.unprotect(gfn);
       return 0;
     });
