@@ -293,6 +293,7 @@ t.test('vGPUs of a GPU share the schedule of its engines; a weight counts at onc
       throw new MptError('STOPPED', 'the seat is all that the test wants');
     },
   };
+  t.throws(() => new GvtGpu({ gpu: 'c', host, exports: false, size: { generation: 9 } }), { code: 'UNSUPPORTED' });
   const gpus = ['a', 'b'].map((gpu) => new GvtGpu({ gpu, host, exports: false }));
   const vgpus = [...gpus, first(gpus)].map((gpu) =>
     gpu.create({ configuration: first(gpu.configurations), settings: new Map([['weight', 5]]) }),

@@ -102,7 +102,7 @@ t.test('wrong usage', async (t) => {
       ['--device', 'gvt', '--aperture', '8', '--socket', path],
       /^mpt: INVALID_ARGUMENT: .*aperture of 8 MiB.*take 16 MiB to 384 MiB/,
     ],
-    ['resources of a display device', ['--device', 'mdpy', '--weight', '2', '--socket', path], /^mpt: INVALID_ARGUMENT: .*--weight is for/],
+    ['resources of a display device', ['--device', 'mdpy', '--fences', '2', '--socket', path], /^mpt: INVALID_ARGUMENT: .*--fences is for/],
     ['no resolution', ['--device', 'gvt', '--resolution', '1280', '--socket', path], /must be WIDTHxHEIGHT/],
     ['no such connector', ['--device', 'gvt', '--connector', 'vga', '--socket', path], /'vga' is invalid. Allowed choices are hdmi, dp/],
     [
@@ -162,7 +162,7 @@ t.test('a server that is killed leaves a recording that replays', async (t) => {
 
 t.test('a vGPU with resources of its own', async (t) => {
   const path = newPath();
-  const sizes = ['--aperture', '96', '--hidden', '200', '--fences', '3', '--weight', '9', '--resolution', '1280x800'];
+  const sizes = ['--aperture', '96', '--hidden', '200', '--fences', '3', '--resolution', '1280x800'];
   const serving = new Serving('--device', 'gvt', ...sizes, '--connector', 'dp', '--socket', path);
   await serving.until(/Ctrl-C/);
   const client = new VfioUserClient(connectTransport(path));

@@ -127,14 +127,14 @@ t.test('a device starts afresh for the next client', async (t) => {
 
 t.test('configuration: what it creates, and what is wrong with it', async (t) => {
   const gpus = [
-    { name: 'g0', driver: 'i915', apertureMiB: 256, generation: 9 },
+    { name: 'g0', driver: 'i915', apertureMiB: 256 },
     { name: 'm0', driver: 'mdpy', instances: 2, requiresGroup: true },
   ];
   const daemon = await TestDaemon.ready(t, {
     config: {
       gpus,
       vgpus: [
-        { type: 'i915-GVTg_V5_8', uuid: uuid(0), set: { weight: 3, display: false } },
+        { type: 'i915-GVTg_V4_8', uuid: uuid(0), set: { weight: 3, display: false } },
         { type: 'mdpy-hd', uuid: uuid(1) },
       ],
     },

@@ -32,7 +32,6 @@ export interface ServeOptions {
   aperture?: number;
   hidden?: number;
   fences?: number;
-  weight?: number;
   resolution?: { width: number; height: number };
   trustClient?: boolean;
   record?: string;
@@ -146,12 +145,11 @@ function checkTrace(path: string, device: ServedDeviceName): void {
 }
 
 /** @throws MptError INVALID_ARGUMENT: the display devices have types only */
-function resourcesOf({ device, aperture, hidden, fences, weight, resolution }: ServeOptions): ExplicitResources {
+function resourcesOf({ device, aperture, hidden, fences, resolution }: ServeOptions): ExplicitResources {
   const resources = {
     ...(aperture === undefined ? {} : { aperture: aperture * MIB }),
     ...(hidden === undefined ? {} : { hidden: hidden * MIB }),
     ...(fences === undefined ? {} : { fences }),
-    ...(weight === undefined ? {} : { weight }),
     ...(resolution === undefined ? {} : { resolution }),
   };
   const [given] = Object.keys(resources);

@@ -16,7 +16,6 @@ export interface GpuConfig {
   readonly apertureMiB?: number;
   readonly ggttMiB?: number;
   readonly fences?: number;
-  readonly generation?: 8 | 9;
   readonly instances?: number;
   readonly memoryMiB?: number;
 }
@@ -74,7 +73,7 @@ export const DEFAULT_GPUS: readonly GpuConfig[] = [
 
 /** Options that only one driver has. */
 const OWN_OPTIONS: Readonly<Record<GpuDriverName, readonly (keyof GpuConfig)[]>> = {
-  i915: ['apertureMiB', 'ggttMiB', 'fences', 'generation'],
+  i915: ['apertureMiB', 'ggttMiB', 'fences'],
   mdpy: ['instances'],
   mbochs: ['memoryMiB'],
 };

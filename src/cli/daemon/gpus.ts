@@ -10,7 +10,7 @@ export function openGpu(config: GpuConfig, host: ThreadHost): GpuDriver {
   const { name: gpu, driver, hotUnplug = false, requiresGroup = false } = config;
   const common = { gpu, host, hotUnplug, requiresGroup };
   if (driver === 'i915') {
-    const { apertureMiB, ggttMiB, fences, generation } = config;
+    const { apertureMiB, ggttMiB, fences } = config;
     return new GvtGpu({
       ...common,
       exports: true,
@@ -18,7 +18,6 @@ export function openGpu(config: GpuConfig, host: ThreadHost): GpuDriver {
         ...(apertureMiB === undefined ? {} : { aperture: apertureMiB * MIB }),
         ...(ggttMiB === undefined ? {} : { ggtt: ggttMiB * MIB }),
         ...(fences === undefined ? {} : { fences }),
-        ...(generation === undefined ? {} : { generation }),
       },
     });
   }

@@ -1,6 +1,6 @@
 /** A GPU that GVT divides, as a GPU driver: aperture, hidden memory, fences and ids (facts: gvt.md 4.2, 4.3, 5.2). */
 import { MptError } from '../errors.js';
-import { checkGpuSize, DEFAULT_GPU, type GpuSize, MIB } from '../gvt/device-info.js';
+import { checkGpuSize, checkModelled, DEFAULT_GPU, type GpuSize, MIB } from '../gvt/device-info.js';
 import { type ExplicitResources, vgpuType } from '../gvt/explicit-resources.js';
 import { ResourcePool, type VgpuResources } from '../gvt/resources.js';
 import { newStatistics } from '../gvt/roles.js';
@@ -73,11 +73,11 @@ export class GvtGpu implements GpuDriver {
   readonly #pool: ResourcePool;
   readonly #schedule = sharedSchedule();
 
-  /** @throws MptError INVALID_ARGUMENT for an impossible GPU */
+  /** @throws MptError INVALID_ARGUMENT for an impossible GPU, UNSUPPORTED for one whose vGPUs could not be served */
   constructor({ gpu, host, size = {}, exports, hotUnplug = false, requiresGroup = false }: GvtGpuOptions) {
     this.gpu = gpu;
     this.hotUnplug = hotUnplug;
-    this.size = checkGpuSize({ ...DEFAULT_GPU, ...size });
+    this.size = checkModelled(checkGpuSize({ ...DEFAULT_GPU, ...size }));
     this.#host = host;
     this.#pool = new ResourcePool(this.size);
     this.configurations = typesOf(this.size).map((vgpu) => ({
