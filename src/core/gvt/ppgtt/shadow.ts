@@ -175,19 +175,16 @@ export class Shadow {
     const { words } = frame;
     const page = this.#page;
     let changed = 0;
-    for (let i = 0; i < ENTRIES * 2; i += 2) {
-      if (i % COMPARED === 0 && same(words, page, i)) {
-        i += COMPARED - 2;
-        continue;
+    for (let group = differsAt(words, page, 0); group < ENTRIES * 2; group = differsAt(words, page, group + GROUP))
+      for (let i = group; i < group + GROUP; i += 2) {
+        if (words[i] === page[i] && words[i + 1] === page[i + 1]) continue;
+        words[i] = page[i] as number;
+        words[i + 1] = page[i + 1] as number;
+        this.#changed(frame, i >> 1);
+        changed++;
+        // The entry may have led back to this very frame, which is then gone.
+        if (frame.uses === 0) return;
       }
-      if (words[i] === page[i] && words[i + 1] === page[i + 1]) continue;
-      words[i] = page[i] as number;
-      words[i + 1] = page[i + 1] as number;
-      this.#changed(frame, i >> 1);
-      changed++;
-      // The entry may have led back to this very frame, which is then gone.
-      if (frame.uses === 0) return;
-    }
     this.parts.statistics.shadowEntries += changed;
     frame.quiet = changed === 0 ? frame.quiet + 1 : 0;
     if (frame.watch === Watch.TRACKED) this.#attention.delete(frame);
@@ -258,24 +255,24 @@ export class Shadow {
 }
 
 /** Dwords that are compared at once: most tables are as they were, but for an entry or two. */
-const COMPARED = 16;
+const GROUP = 16;
 
-/** The next `COMPARED` dwords are equal. */
-const same = (a: Uint32Array, b: Uint32Array, i: number): boolean =>
-  (((a[i] as number) ^ (b[i] as number)) |
-    ((a[i + 1] as number) ^ (b[i + 1] as number)) |
-    ((a[i + 2] as number) ^ (b[i + 2] as number)) |
-    ((a[i + 3] as number) ^ (b[i + 3] as number)) |
-    ((a[i + 4] as number) ^ (b[i + 4] as number)) |
-    ((a[i + 5] as number) ^ (b[i + 5] as number)) |
-    ((a[i + 6] as number) ^ (b[i + 6] as number)) |
-    ((a[i + 7] as number) ^ (b[i + 7] as number)) |
-    ((a[i + 8] as number) ^ (b[i + 8] as number)) |
-    ((a[i + 9] as number) ^ (b[i + 9] as number)) |
-    ((a[i + 10] as number) ^ (b[i + 10] as number)) |
-    ((a[i + 11] as number) ^ (b[i + 11] as number)) |
-    ((a[i + 12] as number) ^ (b[i + 12] as number)) |
-    ((a[i + 13] as number) ^ (b[i + 13] as number)) |
-    ((a[i + 14] as number) ^ (b[i + 14] as number)) |
-    ((a[i + 15] as number) ^ (b[i + 15] as number))) ===
-  0;
+/** The first group from `at` on in which the tables differ, or their end. */
+function differsAt(a: Uint32Array, b: Uint32Array, at: number): number {
+  let i = at;
+  for (; i < ENTRIES * 2; i += GROUP) {
+    let differs = 0;
+    for (let j = i; j < i + GROUP; j += 8)
+      differs |=
+        ((a[j] as number) ^ (b[j] as number)) |
+        ((a[j + 1] as number) ^ (b[j + 1] as number)) |
+        ((a[j + 2] as number) ^ (b[j + 2] as number)) |
+        ((a[j + 3] as number) ^ (b[j + 3] as number)) |
+        ((a[j + 4] as number) ^ (b[j + 4] as number)) |
+        ((a[j + 5] as number) ^ (b[j + 5] as number)) |
+        ((a[j + 6] as number) ^ (b[j + 6] as number)) |
+        ((a[j + 7] as number) ^ (b[j + 7] as number));
+    if (differs !== 0) break;
+  }
+  return i;
+}
