@@ -1,8 +1,9 @@
 /** Saved and restored, a vGPU is the same: its next state too, whatever it stood in. */
 import t from 'tap';
+import { Gvt } from '../../src/core/gvt/gvt.js';
 import { parseDocument } from '../../src/core/gvt/state/document.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
-import { fixture, VM } from '../gvt/memory-backend.js';
+import { BAR0, fixture, MemoryBackend, VM } from '../gvt/memory-backend.js';
 import { BLITS, type Busy, busy } from './busy-fixture.js';
 import { sections } from './forge.js';
 
@@ -122,6 +123,29 @@ t.test('an interrupt that was not acknowledged comes again, and only then', asyn
   f.backend.msis.length = 0;
   renew(f);
   t.strictSame(f.backend.msis, []);
+});
+
+t.test('time goes on where it stood, wherever the clock of the machine stands', async (t) => {
+  const f = busy();
+  const TIMESTAMP = 0x2358;
+  f.time.ns += 80_000;
+  const [before, state] = [f.read(TIMESTAMP), f.gvt.saveVgpu(f.vgpu)];
+  for (const clock of [0, 1e15]) {
+    const time = { ns: clock };
+    const gvt = new Gvt(new MemoryBackend(), { now: () => time.ns });
+    const vgpu = gvt.restoreVgpu({ vmId: VM }, state);
+    gvt.activate(vgpu);
+    const read = (): number => {
+      const value = new Uint32Array(2);
+      gvt.emulateMmioRead(vgpu.id, (BAR0 + TIMESTAMP) as never, value, 4);
+      return value[0] as number;
+    };
+    t.equal(read(), before, 'no jump');
+    time.ns += 8000;
+    t.equal(read(), before + 100, 'ticks of 80 ns');
+    t.strictSame(sections(gvt.saveVgpu(vgpu), 'vgpu', 'statistics'), sections(state, 'vgpu', 'statistics'), 'nothing else moves by itself');
+    gvt.destroy();
+  }
 });
 
 t.test('inside an access nothing is saved', async (t) => {
