@@ -7,6 +7,7 @@ import t from 'tap';
 import { ACRN_HYPERVISOR, ACRN_STRUCT, ACRN_CONST as C, HSM_IOCTL, VHM_IOCTL } from '../../src/backends/acrn/abi.js';
 import { AcrnCalls, type AcrnDialect } from '../../src/backends/acrn/calls.js';
 import { DIALECTS, HSM, VHM } from '../../src/backends/acrn/dialects.js';
+import { AcrnIrq } from '../../src/backends/acrn/irq.js';
 import { AcrnRequests } from '../../src/backends/acrn/requests.js';
 import { RequestWait } from '../../src/backends/acrn/wait.js';
 import type { Hva } from '../../src/core/addresses.js';
@@ -84,7 +85,7 @@ function rig(dialect: AcrnDialect) {
     view.setInt32(at + R.kernel_handled, dialect === VHM ? CLIENT : 0, true);
     view.setUint32(at + R.processed, state, true);
   };
-  return { page, view, log, requests, ask, ram, fail: (errno: number) => (failNext = errno) };
+  return { sys, calls, page, view, log, requests, ask, ram, fail: (errno: number) => (failNext = errno) };
 }
 
 const FIELDS = {
@@ -229,6 +230,25 @@ const PCI_LIMITS = [
   ['reqs.pci_request.func', 8],
   ['reqs.pci_request.reg', 4096],
 ] as const;
+
+t.test('a VHM from before irqfd answers 0 to it, as to all that it does not know', async (t) => {
+  const old = rig(VHM);
+  const opened: number[] = [];
+  const sys: Syscalls = {
+    ...old.sys,
+    eventfd: (initial, flags) => {
+      const fd = libcSyscalls.eventfd(initial, flags);
+      opened.push(fd);
+      return fd;
+    },
+  };
+  t.throws(() => new AcrnIrq(sys, old.calls).arm(0xfee0_0000, 0x41), { code: 'UNSUPPORTED' });
+  t.same(opened, [], 'nothing was opened');
+  const hsm = rig(HSM);
+  const armed = new AcrnIrq(hsm.sys, hsm.calls).arm(0xfee0_0000, 0x41);
+  armed.raise();
+  armed.close();
+});
 
 t.test('random pages: nothing throws, nothing escapes, every request ends', async (t) => {
   const random = new Random(0xac);
