@@ -63,6 +63,11 @@ export class TestDaemon {
     };
     this.child.stdout?.on('data', take('stdout'));
     this.child.stderr?.on('data', take('stderr'));
+    process.on('exit', () => {
+      // A test that ran out of time: it ends by itself, and takes its mount away.
+      if (this.#lives) this.child.kill('SIGTERM');
+      else if (folder === undefined) rmSync(this.folder, { recursive: true, force: true });
+    });
     this.ended = new Promise((resolve) => {
       this.child.on('close', (code) => {
         this.#look();
@@ -80,6 +85,10 @@ export class TestDaemon {
     });
     await daemon.until(/^ready|"ready"/m);
     return daemon;
+  }
+
+  get #lives(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null;
   }
 
   get runtime(): string {
@@ -102,8 +111,7 @@ export class TestDaemon {
     return new Promise((resolve, reject) => {
       this.#look = () => {
         if (pattern.test(this.stdout) || pattern.test(this.stderr)) resolve();
-        else if (this.child.exitCode !== null || this.child.signalCode !== null)
-          reject(new Error(`no ${pattern} in: ${this.stdout} ${this.stderr}`));
+        else if (!this.#lives) reject(new Error(`no ${pattern} in: ${this.stdout} ${this.stderr}`));
       };
       this.#look();
     });
@@ -133,7 +141,7 @@ export class TestDaemon {
 
   /** @returns its exit code */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
-    if (this.child.exitCode === null && this.child.signalCode === null) {
+    if (this.#lives) {
       this.child.kill(signal);
       const late = setTimeout(() => this.child.kill('SIGKILL'), STOP_LIMIT_MS);
       await this.ended;

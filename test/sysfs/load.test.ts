@@ -65,7 +65,7 @@ const mounts = (folder: string): string[] =>
     .split('\n')
     .filter((line) => line.includes(' - fuse.mpt ') && line.includes(folder));
 
-t.test(`kill -9 at any moment, ${KILLS} times`, { skip }, async (t) => {
+t.test(`kill -9 at any moment, ${KILLS} times`, { skip, timeout: 590_000 }, async (t) => {
   const random = new Random(26);
   const config = { vgpus: [{ type: 'mbochs-small', uuid: uuid(1) }], log: { level: 'warn' } };
   let daemon = new TestDaemon({ config, treeInFolder: true });
