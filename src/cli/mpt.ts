@@ -4,15 +4,14 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CONNECTORS } from '../core/gvt/display/connector.js';
 import { SERVED_DEVICES } from '../jobs/served-devices.js';
-import { backendsCommand } from './commands/backends.js';
-import { type ConformanceOptions, conformanceCommand } from './commands/conformance.js';
-import { conformanceDiffCommand, type DiffOptions } from './commands/conformance-diff.js';
-import { type DisplayOptions, displayCommand } from './commands/display.js';
-import { type NewBackendOptions, newBackendCommand } from './commands/new-backend.js';
-import { type ReplayOptions, replayCommand } from './commands/replay.js';
-import { type RunOptions, runCommand } from './commands/run.js';
-import { type ServeOptions, serveCommand } from './commands/serve.js';
-import { type StateOptions, stateCommand } from './commands/state.js';
+import type { ConformanceOptions } from './commands/conformance.js';
+import type { DiffOptions } from './commands/conformance-diff.js';
+import type { DisplayOptions } from './commands/display.js';
+import type { NewBackendOptions } from './commands/new-backend.js';
+import type { ReplayOptions } from './commands/replay.js';
+import type { RunOptions } from './commands/run.js';
+import type { ServeOptions } from './commands/serve.js';
+import type { StateOptions } from './commands/state.js';
 import { EXIT } from './exit-codes.js';
 import { addDaemonCommands } from './program-daemon.js';
 import { guardOutput, printJson, report } from './terminal.js';
@@ -25,7 +24,10 @@ Exit codes:
   1  the run or a case failed      4  no conformance case ran
   2  wrong usage or configuration  130  interrupted`;
 
-/** Runs a command's body; the process's exit code is set, never forced, so that output is flushed. */
+/**
+ * Runs a command's body, which loads what it needs: most of what there is. The process's exit code is set, never forced, so that output
+ * is flushed.
+ */
 const act = async (json: boolean, body: () => number | Promise<number>): Promise<void> => {
   try {
     process.exitCode = await body();
@@ -71,7 +73,9 @@ program
   .description('list the backends: available or why not, version, capabilities')
   .option('--json', 'print one JSON document')
   .addHelpText('after', '\nExample:\n  mpt backends --json')
-  .action((options: { json?: boolean }) => act(options.json === true, () => backendsCommand(options)));
+  .action((options: { json?: boolean }) =>
+    act(options.json === true, async () => (await import('./commands/backends.js')).backendsCommand(options)),
+  );
 
 program
   .command('run')
@@ -90,7 +94,7 @@ program
     'after',
     '\nExample:\n  mpt run --backend kvm --picture card.png --json\n  mpt run --backend xen --domain guest1 --picture card.png',
   )
-  .action((options: RunOptions) => act(options.json === true, () => runCommand(options)));
+  .action((options: RunOptions) => act(options.json === true, async () => (await import('./commands/run.js')).runCommand(options)));
 
 const conformance = program
   .command('conformance')
@@ -107,7 +111,9 @@ const conformance = program
   .action((filter: string | undefined, options: ConformanceOptions) => {
     if (options.backend === undefined && options.list !== true)
       conformance.error("error: required option '--backend <name>' not specified");
-    return act(options.reporter === 'json', () => conformanceCommand(filter, options, version));
+    return act(options.reporter === 'json', async () =>
+      (await import('./commands/conformance.js')).conformanceCommand(filter, options, version),
+    );
   });
 
 conformance
@@ -117,7 +123,7 @@ conformance
   .argument('<after>', 'later result')
   .option('--json', 'print one JSON document')
   .action((before: string, after: string, options: DiffOptions) =>
-    act(options.json === true, () => conformanceDiffCommand(before, after, options)),
+    act(options.json === true, async () => (await import('./commands/conformance-diff.js')).conformanceDiffCommand(before, after, options)),
   );
 
 program
@@ -127,7 +133,9 @@ program
   .option('--dir <folder>', 'where to; new or empty (default: the name)')
   .option('--json', 'print one JSON document')
   .addHelpText('after', '\nExample:\n  mpt new-backend my-hv && node --test my-hv')
-  .action((name: string, options: NewBackendOptions) => act(options.json === true, () => newBackendCommand(name, options)));
+  .action((name: string, options: NewBackendOptions) =>
+    act(options.json === true, async () => (await import('./commands/new-backend.js')).newBackendCommand(name, options)),
+  );
 
 program
   .command('serve')
@@ -150,7 +158,7 @@ program
     'after',
     '\nExample:\n  mpt serve --device mbochs --type medium --socket /run/mbochs.sock\n  mpt serve --device gvt --aperture 96 --resolution 1280x800 --socket /run/gvt.sock',
   )
-  .action((options: ServeOptions) => act(options.json === true, () => serveCommand(options)));
+  .action((options: ServeOptions) => act(options.json === true, async () => (await import('./commands/serve.js')).serveCommand(options)));
 
 program
   .command('replay')
@@ -158,7 +166,9 @@ program
   .argument('<file>', 'recording of mpt run, serve or conformance --record')
   .option('--json', 'print one JSON document')
   .addHelpText('after', '\nExample:\n  mpt run --backend kvm --record card.mptrec && mpt replay card.mptrec')
-  .action((file: string, options: ReplayOptions) => act(options.json === true, () => replayCommand(file, options)));
+  .action((file: string, options: ReplayOptions) =>
+    act(options.json === true, async () => (await import('./commands/replay.js')).replayCommand(file, options)),
+  );
 
 program
   .command('display')
@@ -171,7 +181,9 @@ program
   .option('--unplug', 'unplug it')
   .option('--json', 'print one JSON document')
   .addHelpText('after', '\nExample:\n  mpt display /run/mbochs.sock --picture screen.png\n  mpt display /run/mbochs.sock --listen 8080')
-  .action((socket: string, options: DisplayOptions) => act(options.json === true, () => displayCommand(socket, options)));
+  .action((socket: string, options: DisplayOptions) =>
+    act(options.json === true, async () => (await import('./commands/display.js')).displayCommand(socket, options)),
+  );
 
 program
   .command('state')
@@ -192,7 +204,9 @@ Example:
   mpt state /run/gvt.sock --save vgpu.state --pause
   mpt state /run/gvt.sock --restore vgpu.state`,
   )
-  .action((socket: string, options: StateOptions) => act(options.json === true, () => stateCommand(socket, options)));
+  .action((socket: string, options: StateOptions) =>
+    act(options.json === true, async () => (await import('./commands/state.js')).stateCommand(socket, options)),
+  );
 
 addDaemonCommands(program, act);
 
