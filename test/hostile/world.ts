@@ -10,11 +10,13 @@ import type { PageTrackLevel } from '../../src/core/capabilities.js';
 import { dispatchRequest } from '../../src/core/gvt/dispatch.js';
 import { monitorEdid } from '../../src/core/gvt/display/monitors.js';
 import { Gvt } from '../../src/core/gvt/gvt.js';
+import type { GvtOptions } from '../../src/core/gvt/gvt-options.js';
 import { SHADOW_LIMITS } from '../../src/core/gvt/ppgtt/shadow.js';
 import { INLINE_BUDGET } from '../../src/core/gvt/submission/submission.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import { IoKind, IoRequest } from '../../src/core/io-request.js';
 import { PageFlag } from '../../src/pc/address-space.js';
+import { TapedHandle } from '../../src/recording/taped-host.js';
 import { deviceMemories } from '../../src/vfio/index.js';
 import { AREA, BAR0, BAR2, CANARIES, ENGINE_BASES, ENTRY_HIGH, entryLow, FRAMES, gpaOf, MAPPED_FRAMES, PAGE, RAM } from './layout.js';
 import type { Operation } from './operations.js';
@@ -53,9 +55,10 @@ export class World {
   readonly #operations: Readonly<Record<string, Apply>>;
   #commands = 0;
 
-  constructor(level: Level) {
+  /** @param make makes the device model in place of its constructor */
+  constructor(level: Level, make = (backend: SimBackend, options: GvtOptions): Gvt => new Gvt(backend, options)) {
     this.backend = new SimBackend({ pageTrack: level });
-    this.gvt = new Gvt(this.backend, { now: () => this.#time.ns, memories: deviceMemories, onGuestError: () => {}, switchPaceMs: 1 });
+    this.gvt = make(this.backend, { now: () => this.#time.ns, memories: deviceMemories, onGuestError: () => {}, switchPaceMs: 1 });
     this.vm = this.backend.createMachine({ ram: [RAM, ...CANARIES] }) as SimMachine;
     for (const { gpa, size } of CANARIES) this.vm.memory.view(gpa, size).fill(CANARY);
     this.vgpu = this.gvt.createVgpu({ type: TYPE, vmId: this.vm.vmId, bdf: Bdf(0x10) });
@@ -65,8 +68,10 @@ export class World {
     this.apply(['ready']);
   }
 
+  /** Of the backend; a recording stands before it. */
   get handle(): SimHandle {
-    return this.vgpu.handle as SimHandle;
+    const { handle } = this.vgpu;
+    return (handle instanceof TapedHandle ? handle.inner : handle) as SimHandle;
   }
 
   /** Does one operation. @throws whatever the device model lets through; Error for an operation that does not exist */
