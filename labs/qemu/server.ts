@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Connector } from '../../src/core/gvt/display/connector.js';
+import type { ShownPlane } from '../../src/core/vfio/device.js';
 import { lastLine, run, temporary } from '../common/children.js';
 import { MPT, MptProcess } from './mpt-process.js';
 import { type Picture, readPicture } from './picture.js';
@@ -84,26 +85,32 @@ export class DeviceServer {
 
   /** Saves what the device shows. @throws Error with what `mpt display` said */
   async picture(file: string): Promise<Picture> {
-    const args = [MPT, 'display', this.socket, '--picture', file];
-    const { status, stderr } = await run(process.execPath, args, { cwd: this.#checkout, timeoutS: DISPLAY_LIMIT_S });
-    if (status !== 0) throw new Error(`mpt display ended with ${status}: ${lastLine(stderr) || 'it said nothing'}`);
+    await this.#order('display', ['--picture', file]);
     return readPicture(file);
   }
 
+  /** The planes of what it shows, as `mpt display` tells of them: what, size, place, tiling. @throws Error with what it said */
+  async planes(file: string): Promise<string[]> {
+    const { planes } = JSON.parse(await this.#order('display', ['--picture', file, '--json'])) as { planes: readonly ShownPlane[] };
+    return planes.map(({ kind, width, height, left, top, tiling }) => `${kind} ${width}x${height} at ${left},${top} ${tiling}`);
+  }
+
   /** Changes the device's monitor. @param args of `mpt display`: `--unplug`, `--plug` or `--edid FILE`. @throws Error with what it said */
-  monitor(...args: readonly string[]): Promise<void> {
-    return this.#order('display', args);
+  async monitor(...args: readonly string[]): Promise<void> {
+    await this.#order('display', args);
   }
 
   /** Saves, puts away or exchanges the device's vGPU. @param args of `mpt state`. @throws Error with what it said */
-  state(...args: readonly string[]): Promise<void> {
-    return this.#order('state', args);
+  async state(...args: readonly string[]): Promise<void> {
+    await this.#order('state', args);
   }
 
-  async #order(command: string, args: readonly string[]): Promise<void> {
+  /** @returns what it printed */
+  async #order(command: string, args: readonly string[]): Promise<string> {
     const all = [MPT, command, this.socket, ...args];
-    const { status, stderr } = await run(process.execPath, all, { cwd: this.#checkout, timeoutS: DISPLAY_LIMIT_S });
+    const { status, stdout, stderr } = await run(process.execPath, all, { cwd: this.#checkout, timeoutS: DISPLAY_LIMIT_S });
     if (status !== 0) throw new Error(`mpt ${command} ${args.join(' ')} ended with ${status}: ${lastLine(stderr) || 'it said nothing'}`);
+    return stdout;
   }
 
   /**

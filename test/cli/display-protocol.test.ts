@@ -81,10 +81,13 @@ t.test('requests', async (t) => {
     refused(t, 'INVALID_ARGUMENT', () => decodeRequest(frame(header)), JSON.stringify(header));
 });
 
+const PLANE = { kind: 'primary', width: 1, height: 1, left: 0, top: 0, format: 'XRGB8888', tiling: 'x' } as const;
+
 t.test('updates there and back, and what is none', async (t) => {
   const updates: DisplayUpdate[] = [
     { type: 'off' },
     { type: 'picture', width: 2, height: 1, rgba: Uint8Array.of(1, 2, 3, 255, 4, 5, 6, 255) },
+    { type: 'picture', width: 1, height: 1, rgba: Uint8Array.of(1, 2, 3, 255), planes: [PLANE, { ...PLANE, kind: 'cursor', left: -3 }] },
     {
       type: 'rows',
       width: 1,
@@ -98,7 +101,7 @@ t.test('updates there and back, and what is none', async (t) => {
     },
   ];
   for (const update of updates) {
-    const [got] = new FrameReader(LIMITS).push(encodeUpdate(update));
+    const [got] = new FrameReader({ ...LIMITS, header: 1000 }).push(encodeUpdate(update));
     const { rgba = [], ...rest } = decodeUpdate(got as Frame) as DisplayUpdate & { rgba?: Uint8Array };
     t.same({ ...rest, rgba: [...rgba] }, { ...update, rgba: update.type === 'off' ? [] : [...update.rgba] });
   }
@@ -114,6 +117,15 @@ t.test('updates there and back, and what is none', async (t) => {
     [{ type: 'picture', width: 2.5, height: 2 }, pixels(5)],
     [{ type: 'picture', width: -1, height: -1 }, pixels(1)],
     [{ type: 'picture', width: 2 ** 32, height: 1 }, pixels(1)],
+    ...[
+      1,
+      [1],
+      [{}],
+      Array(4).fill(PLANE),
+      ...[{ kind: 'overlay' }, { width: 0 }, { height: -1 }, { left: 0.5 }, { top: 1e6 }, { format: 'a\nb' }, { tiling: 'z' }].map(
+        (change) => [{ ...PLANE, ...change }],
+      ),
+    ].map((planes): [unknown, Uint8Array] => [{ type: 'picture', width: 1, height: 1, planes }, pixels(1)]),
     [{ type: 'rows', width: 1, height: 4 }, pixels(1)],
     ...[
       [[0]],

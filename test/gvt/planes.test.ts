@@ -131,6 +131,14 @@ t.test('the sprite', async (t) => {
     ['112233', 'aa0000', 'aa030f', '112233', '112233', '112233'],
   );
   const shown = (more: Registers): Picture => composePicture(store({ ...sprite, ...more }), memory) as Picture;
+  t.same(
+    picture.planes,
+    [
+      { kind: 'primary', width: WIDTH, height: HEIGHT, left: 0, top: 0, format: 'XRGB8888', tiling: 'linear' },
+      { kind: 'sprite', width: 16, height: 4, left: 10, top: 20, format: 'XRGB8888', tiling: 'linear' },
+    ],
+    'the picture tells what it is composed of',
+  );
   t.equal(at(shown({ [SPROFFSET]: (2 << 16) | 0 }), 10, 20), 'aa0200');
   t.equal(decodeSpritePlane(store({ ...sprite, [SPROFFSET]: 1 }), memory, 0), undefined, 'past the stride');
   t.equal(at(shown({ [SPRCTL]: control(2, 1 << 20) }), 25, 23), '0f03aa', 'red lowest');

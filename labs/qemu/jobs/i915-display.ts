@@ -137,6 +137,13 @@ async function run(lab: Lab, { connector, called }: Variant): Promise<void> {
     await lab.check('an X-tiled primary plane, a sprite and a cursor are in the picture, pixel for pixel', () =>
       server.shows(join(lab.out, 'planes.png'), (picture) => mustShow(picture, size, planes(700, 500))),
     );
+    await lab.check('mpt display tells of the three planes', async () =>
+      mustEqual(
+        'what it tells',
+        (await server.planes(join(lab.out, 'planes.png'))).join(', '),
+        `primary ${size.width}x${size.height} at 0,0 x, sprite 200x100 at 100,200 linear, cursor 64x64 at 700,500 linear`,
+      ),
+    );
     guest.answer('move');
     await guest.line(/^moved$/, LINE_LIMIT_S);
     await lab.check('the cursor moves, half off the screen', () =>

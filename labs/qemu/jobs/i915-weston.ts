@@ -191,10 +191,13 @@ async function run(lab: Lab): Promise<void> {
     await looks(lab, server, pointer, 'gl', async ({ x, y }) => {
       guest.answer('plane');
       const [, plane] = await guest.line(/^cursor plane (.*)$/, LINE_LIMIT_S);
-      await lab.check(`gl: i915 has the cursor in a plane of its own, which covers ${x},${y}`, () => {
+      await lab.check(`gl: the cursor is a plane of its own, which covers ${x},${y}, to i915 and to mpt display`, async () => {
         const [, left, top] = /crtc=pipe A.*crtc-pos=\d+x\d+\+(\d+)\+(\d+)/.exec(plane as string) ?? [];
         const near = (at: number, edge: number): boolean => at >= edge && at < edge + CURSOR.before;
-        if (!near(x, Number(left)) || !near(y, Number(top))) throw new Error(`it is '${plane}'`);
+        if (!near(x, Number(left)) || !near(y, Number(top))) throw new Error(`i915 has it as '${plane}'`);
+        const shown = await server.planes(join(lab.out, 'gl-planes.png'));
+        if (!shown.some((words) => words.startsWith('cursor ') && words.includes(` at ${left},${top} `)))
+          throw new Error(`mpt display has the planes ${shown.join(', ')}`);
       });
     });
     guest.answer('stop');

@@ -56,8 +56,15 @@ async function save(path: string, file: string, json: boolean): Promise<number> 
   if (picture === undefined)
     throw new MptError('NO_PICTURE', 'the display is off', { op: 'display', hint: 'the guest has set no mode, or one that is not shown' });
   const written = (await import('../picture.js')).writePicture(file, picture);
-  if (json) printJson({ picture: written });
-  else print(`picture ${written.path}, ${written.width}x${written.height}, sha256 ${written.sha256}`);
+  const { planes = [] } = picture;
+  if (json) printJson({ picture: written, ...(picture.planes === undefined ? {} : { planes }) });
+  else {
+    print(`picture ${written.path}, ${written.width}x${written.height}, sha256 ${written.sha256}`);
+    for (const { kind, width, height, left, top, format, tiling } of planes)
+      print(
+        `  ${kind}: ${width}x${height} at ${left},${top}, ${format}, ${tiling === 'linear' ? 'linear' : `${tiling.toUpperCase()}-tiled`}`,
+      );
+  }
   return EXIT.OK;
 }
 

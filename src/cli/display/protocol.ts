@@ -8,12 +8,13 @@
  * then answered as `picture` is. `{"op":"state","does":…}` saves a vGPU (`save`), puts it away (`pause`), brings it back (`resume`) or
  * exchanges it (`restore`, the only request with a payload: a saved vGPU), and is answered by `{"type":"state"}`, with
  * the saved vGPU as payload for the first two.
- * Answers: `{"type":"picture","width","height"}` with all pixels; `{"type":"rows","width","height","ranges":[[first,count],…]}` with the
+ * Answers: `{"type":"picture","width","height","planes"}` with all pixels (planes as `ShownPlane`, where the device tells of them); `{"type":"rows","width","height","ranges":[[first,count],…]}` with the
  * pixels of those rows, in order; `{"type":"off"}`; `{"type":"error","error":{…}}`, after which the server hangs up. A pixel is 4
  * bytes: red, green, blue, 255. To its page `mpt display` also says `{"type":"gone"}`: no server answers.
  */
 import { MptError } from '../../core/errors.js';
 import { DOCUMENT_BYTES_MAX } from '../../core/gvt/state/document.js';
+import type { Picture, ShownPlane } from '../../core/vfio/device.js';
 import type { RowRange } from './rows.js';
 
 /** The display socket of a server that listens at `path`. */
@@ -45,7 +46,7 @@ export type DisplayRequest =
   | StateOrderRequest;
 
 export type DisplayUpdate =
-  | { readonly type: 'picture'; readonly width: number; readonly height: number; readonly rgba: Uint8Array }
+  | ({ readonly type: 'picture' } & Picture)
   | {
       readonly type: 'rows';
       readonly width: number;
@@ -188,17 +189,39 @@ function decodeMonitor({ connected, edid }: Record<string, unknown>): MonitorOrd
 /** @throws MptError INVALID_ARGUMENT for what is no update; the error that the server told */
 export function decodeUpdate({ header, payload }: Frame): DisplayUpdate {
   if (isRecord(header)) {
-    const { type, width, height, ranges, error } = header;
+    const { type, width, height, ranges, error, planes } = header;
     if (type === 'off') return { type };
     if (type === 'error' && isRecord(error)) throw MptError.fromJSON(error);
     if (isCount(width) && isCount(height)) {
       const rowBytes = width * 4;
-      if (type === 'picture' && payload.length === rowBytes * height) return { type, width, height, rgba: payload };
+      if (type === 'picture' && payload.length === rowBytes * height && (planes === undefined || arePlanes(planes)))
+        return { type, width, height, rgba: payload, ...(planes === undefined ? {} : { planes }) };
       if (type === 'rows' && areRanges(ranges, height) && payload.length === rowBytes * ranges.reduce((sum, [, count]) => sum + count, 0))
         return { type, width, height, ranges, rgba: payload };
     }
   }
   throw new MptError('INVALID_ARGUMENT', 'the server answered something that is no display update', { op: 'display' });
+}
+
+/** One of each kind at most, so many are not shown. */
+function arePlanes(value: unknown): value is ShownPlane[] {
+  const kinds = ['primary', 'sprite', 'cursor'];
+  const isPlace = (place: unknown): boolean => Number.isInteger(place) && Math.abs(place as number) <= 0xffff;
+  return (
+    Array.isArray(value) &&
+    value.length <= kinds.length &&
+    value.every(
+      (plane: unknown) =>
+        isRecord(plane) &&
+        kinds.includes(plane['kind'] as string) &&
+        isCount(plane['width']) &&
+        isCount(plane['height']) &&
+        isPlace(plane['left']) &&
+        isPlace(plane['top']) &&
+        /^[A-Z0-9]{1,16}$/.test(String(plane['format'])) &&
+        ['linear', 'x', 'y'].includes(plane['tiling'] as string),
+    )
+  );
 }
 
 function areRanges(value: unknown, height: number): value is RowRange[] {

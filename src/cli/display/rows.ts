@@ -30,9 +30,9 @@ export const rowsOf = ({ width, rgba }: Picture, ranges: readonly RowRange[]): U
  */
 export function updateBetween(before: Picture | undefined | null, now: Picture | undefined): DisplayUpdate | undefined {
   if (now === undefined) return before === undefined ? undefined : { type: 'off' };
-  const { width, height, rgba } = now;
+  const { width, height, rgba, planes } = now;
   if (before === undefined || before === null || before.width !== width || before.height !== height)
-    return { type: 'picture', width, height, rgba };
+    return { type: 'picture', width, height, rgba, ...(planes === undefined ? {} : { planes }) };
   const rowBytes = width * 4;
   const [old, fresh] = [asBuffer(before.rgba), asBuffer(rgba)];
   const ranges = rangesOf(height, (row) => {

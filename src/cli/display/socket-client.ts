@@ -95,7 +95,10 @@ async function pictureAfter(path: string, request: DisplayRequest, limitMs: numb
   try {
     for await (const update of answersOf(socket, request)) {
       if (update.type === 'off') return undefined;
-      if (update.type === 'picture') return { width: update.width, height: update.height, rgba: update.rgba };
+      if (update.type === 'picture') {
+        const { type: _, ...picture } = update;
+        return picture;
+      }
     }
     throw new MptError('IO', 'the server gave no picture', { op: 'display' });
   } catch (error) {

@@ -129,11 +129,26 @@ export const NO_PLANE: GfxPlane = Object.freeze({
   source: 0,
 });
 
-/** The picture that a device's primary plane shows, 4 bytes a pixel: red, green, blue, 255. */
+/** A plane that a picture is composed of. */
+export interface ShownPlane {
+  readonly kind: 'primary' | 'sprite' | 'cursor';
+  /** Pixels; the place on the screen may be left of or above it. */
+  readonly width: number;
+  readonly height: number;
+  readonly left: number;
+  readonly top: number;
+  /** As drm_fourcc.h calls it, without DRM_FORMAT_. */
+  readonly format: string;
+  readonly tiling: 'linear' | 'x' | 'y';
+}
+
+/** The picture that a device's planes show, 4 bytes a pixel: red, green, blue, 255. */
 export interface Picture {
   readonly width: number;
   readonly height: number;
   readonly rgba: Uint8Array;
+  /** The planes, the lowest first. Absent where the device has one alone. */
+  readonly planes?: readonly ShownPlane[];
 }
 
 /**

@@ -1,6 +1,6 @@
 /** The picture of a pipe: primary plane, on it the sprite, on it the cursor. */
 import { PIXEL_FORMATS, PixelConverter, type PixelFormatName } from '../../pixels.js';
-import { freshPixels, type Picture, type PixelMemory } from '../../vfio/device.js';
+import { freshPixels, type Picture, type PixelMemory, type ShownPlane } from '../../vfio/device.js';
 import type { GpuMemory, RegisterStore } from '../roles.js';
 import { decodeCursorPlane } from './cursor-plane.js';
 import { applyGamma, gammaOf, paletteOf } from './palette.js';
@@ -18,8 +18,9 @@ type DrawRow = (row: Uint8Array, from: number, picture: Uint32Array, to: number,
 export function composePicture(registers: RegisterStore, memory: GpuMemory, pixelMemory: PixelMemory = freshPixels): Picture | undefined {
   for (const pipe of PIPES) {
     const primary = decodePrimaryPlane(registers, memory, pipe);
-    const above = [decodeSpritePlane(registers, memory, pipe), decodeCursorPlane(registers, memory, pipe)];
-    const planes = [primary, ...above].filter((plane) => plane !== undefined);
+    const sprite = decodeSpritePlane(registers, memory, pipe);
+    const cursor = decodeCursorPlane(registers, memory, pipe);
+    const planes = [primary, sprite, cursor].filter((plane) => plane !== undefined);
     if (planes.length === 0) continue;
     // Without a primary plane the size is the guest's word alone.
     const { width, height } = primary ?? boundedSize(screenSize(registers, pipe));
@@ -28,10 +29,16 @@ export function composePicture(registers: RegisterStore, memory: GpuMemory, pixe
     const pixels = new Uint32Array(rgba.buffer, rgba.byteOffset, width * height);
     if (primary === undefined) pixels.fill(BLACK);
     for (const plane of planes) draw(plane, registers, memory, { width, height, pixels });
-    return { width, height, rgba };
+    return { width, height, rgba, planes: [...shown('primary', primary), ...shown('sprite', sprite), ...shown('cursor', cursor)] };
   }
   return undefined;
 }
+
+const shown = (kind: ShownPlane['kind'], plane: Plane | undefined): readonly ShownPlane[] => {
+  if (plane === undefined) return [];
+  const { width, height, left, top, format, tiling } = plane;
+  return [{ kind, width, height, left, top, format, tiling }];
+};
 
 /** Pixels a side of the largest mode of the hardware. */
 const SIDE_MAX = 4096;
