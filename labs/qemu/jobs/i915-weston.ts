@@ -25,6 +25,8 @@ const PLACES = [
   { x: 60, y: 700 },
   { x: 130, y: 120 },
 ] as const;
+/** The same: over the terminal the cursor would be another one. */
+const ELSEWHERE = { x: 30, y: 400 } as const;
 /** Pixels left of and above the pointer, and to the right and below, in which the cursor is. */
 const CURSOR = { before: 16, after: 32, pixelsLeast: 60 } as const;
 
@@ -152,7 +154,7 @@ async function looks(
   const [from, to] = PLACES;
   const file = (i: number): string => join(lab.out, `${name}-${i}.png`);
   // A pointer that is there already would not move.
-  await pointer.moveTo(SIZE.width / 2, SIZE.height / 2, SIZE);
+  await pointer.moveTo(ELSEWHERE.x, ELSEWHERE.y, SIZE);
   for (const [i, place] of PLACES.entries()) {
     await pointer.moveTo(place.x, place.y, SIZE);
     await lab.check(`${name}: the desktop, the terminal's text and the cursor at ${place.x},${place.y} are in the picture`, () =>
