@@ -235,7 +235,7 @@ t.test('wrong usage is one line and exit code 2', (t) => {
   for (const { name } of JOBS) t.ok(help.stdout.includes(name), name);
   t.same(
     jobsOf([]).map(({ name }) => name),
-    ['bochs', 'mdpy', 'tree', 'gvt', 'i915', 'i915-display', 'i915-state', 'i915-weston', 'i915-boots', 'conformance'],
+    ['bochs', 'mdpy', 'tree', 'gvt', 'gvt-share', 'i915', 'i915-display', 'i915-state', 'i915-weston', 'i915-boots', 'conformance'],
     'the plan has no benchmark',
   );
   t.end();
