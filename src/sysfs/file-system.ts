@@ -3,6 +3,7 @@
  * buffers, so that it can be tested without a mount.
  */
 import { E, errnoOf } from '../core/bus/index.js';
+import { MptError } from '../core/errors.js';
 import {
   ATTR,
   ATTR_OUT,
@@ -61,7 +62,7 @@ export interface FileSystemOptions {
   readonly root: Folder;
   /** Of all nodes that have none. */
   readonly owner: Owner;
-  /** A store was refused: path and reason. */
+  /** A store was refused, or something is wrong with us: path and reason. */
   readonly onRefused: (path: string, error: unknown) => void;
   /** The kernel's handles of those whose attribute changed. */
   readonly onWake: (kernelHandle: number) => void;
@@ -116,14 +117,14 @@ export class FileSystem {
    * reply.
    */
   answer(request: Request, reply: Reply, send: (bytes: Uint8Array) => void): void {
-    const { unique, node: nodeId } = request;
+    const { unique, node: nodeId, opcode } = request;
     let outcome: Outcome;
     try {
-      const handler = this.#handlers[request.opcode];
+      const handler = this.#handlers[opcode];
       if (handler === undefined) throw new Refusal(E.NOSYS);
       outcome = handler(request, reply);
     } catch (error) {
-      send(reply.finish(unique, this.#errno(error, nodeId), 0));
+      send(reply.finish(unique, this.#errno(error, opcode, nodeId), 0));
       return;
     }
     if (outcome === undefined) return;
@@ -136,7 +137,7 @@ export class FileSystem {
         writeOut(reply, bytes);
         send(reply.finish(unique, 0, WRITE_OUT_SIZE));
       },
-      (error: unknown) => send(reply.finish(unique, this.#errno(error, nodeId), 0)),
+      (error: unknown) => send(reply.finish(unique, this.#errno(error, opcode, nodeId), 0)),
     );
   }
 
@@ -364,9 +365,10 @@ export class FileSystem {
     return handle;
   }
 
-  #errno(error: unknown, nodeId: number): number {
+  /** Who may only read shall not fill the log. */
+  #errno(error: unknown, opcode: number, nodeId: number): number {
     if (error instanceof Refusal) return error.errno;
-    this.#options.onRefused(this.#path(nodeId), error);
+    if (opcode === Opcode.WRITE || !MptError.is(error)) this.#options.onRefused(this.#path(nodeId), error);
     return errnoOf(error);
   }
 

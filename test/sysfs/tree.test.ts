@@ -269,6 +269,7 @@ t.test('an attribute that is open while its vGPU goes', { skip }, async (t) => {
   t.throws(() => readSync(fd, new Uint8Array(10)), { code: 'ENODEV' }, 'another vGPU of that name is not it');
   closeSync(fd);
   t.equal(tree.read(tree.vgpu(uuid(0), 'weight')), '1');
+  t.notMatch(tree.daemon.stderr, /refused/, 'readers do not fill the log');
 });
 
 t.test('poll on available_instances', { skip }, async (t) => {
@@ -355,4 +356,12 @@ t.test('two trees, one folder', { skip }, async (t) => {
   t.equal(await second.ended, 1);
   t.match(second.stderr, /^mpt: BUSY: mount: another daemon's tree is on /m);
   t.equal(tree.read(tree.type('mdpy/mdpy-vga', 'available_instances')), '4');
+});
+
+t.test('a tree that somebody else unmounts', { skip }, async (t) => {
+  const tree = await Tree.ready(t);
+  t.equal(spawnSync('umount', [tree.root]).status, 0);
+  await tree.daemon.until(/the tree was unmounted by somebody else/);
+  t.equal((await tree.daemon.ask({ op: 'types' })).length, 9, 'the daemon goes on');
+  t.equal(await tree.daemon.stop(), 0);
 });

@@ -31,6 +31,8 @@ export class SocketAccess implements AccessDriver {
   readonly #options: SocketAccessOptions;
   readonly #watched = new WatchSet();
   readonly #listeners = new Map<Vgpu, SocketListener>();
+  /** When it was last told of a client that was sent away. */
+  readonly #told = new WeakMap<Vgpu, number>();
   /** Display sockets that close. */
   readonly #closing = new Set<Promise<void>>();
 
@@ -92,8 +94,16 @@ export class SocketAccess implements AccessDriver {
       this.#serve(vgpu, running, connection, displaySocketPath(path));
     } catch (error) {
       closeSync(connection);
-      log.refused('client', error, { vgpu: vgpu.uuid });
+      this.#tellRefused(vgpu, error);
     }
+  }
+
+  /** At a limited rate: a client may try again as fast as it can. */
+  #tellRefused(vgpu: Vgpu, error: unknown): void {
+    const now = performance.now();
+    if (now - (this.#told.get(vgpu) ?? Number.NEGATIVE_INFINITY) < PAUSE_MS) return;
+    this.#told.set(vgpu, now);
+    this.#options.log.refused('client', error, { vgpu: vgpu.uuid });
   }
 
   #serve(vgpu: Vgpu, running: ThreadVgpu, connection: number, displayPath: string): void {
