@@ -17,7 +17,8 @@ import { type Result, resultOf, tableHead, tableLine } from './report.js';
 import { IMAGE, type Row } from './rows.js';
 import { type Command, endAll, longLived, started } from './subjects.js';
 
-const OURS = fileURLToPath(new URL('./ours/main.js', import.meta.url));
+/** Our side of a row as a program: BACKEND SUBJECT ARGUMENT... */
+export const OURS = fileURLToPath(new URL('./ours/main.js', import.meta.url));
 
 /** The benchmarks of one backend. */
 export interface Suite {

@@ -25,10 +25,16 @@ export interface Scene {
   reported(): number;
 }
 
+async function acrnBy(abi: 'hsm' | 'vhm'): Promise<BackendModule> {
+  const { acrn } = await import('../../src/backends/acrn/index.js');
+  return { ...acrn, open: () => acrn.open({ abi }) };
+}
+
 /** Loaded one by one: a cold start must not pay for the others. */
 const BACKENDS: Readonly<Record<string, () => Promise<BackendModule>>> = {
   kvm: async () => (await import('../../src/backends/kvm/index.js')).kvm,
-  acrn: async () => (await import('../../src/backends/acrn/index.js')).acrn as BackendModule,
+  'acrn-hsm': () => acrnBy('hsm'),
+  'acrn-vhm': () => acrnBy('vhm'),
   sim: async () => (await import('../../src/backends/sim/index.js')).sim,
   xen: async () => (await import('../../src/backends/xen/index.js')).xen,
 };
