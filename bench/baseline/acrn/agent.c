@@ -14,13 +14,12 @@ long must(long result, const char *what) {
   return result;
 }
 
-/* The vCPU's request: blocks until it is there. */
+/* The vCPU's request: often it is there already, else ATTACH blocks until it is. */
 static struct acrn_io_request *wait(struct machine *machine) {
   struct acrn_io_request *slot = &machine->slots[0];
-  for (;;) {
+  while (__atomic_load_n(&slot->processed, __ATOMIC_ACQUIRE) != ACRN_IOREQ_STATE_PROCESSING)
     must(machine_attach(machine), "ATTACH_IOREQ_CLIENT");
-    if (__atomic_load_n(&slot->processed, __ATOMIC_ACQUIRE) == ACRN_IOREQ_STATE_PROCESSING) return slot;
-  }
+  return slot;
 }
 
 static void finish(struct machine *machine) { must(machine_finish(machine, 0), "NOTIFY_REQUEST_FINISH"); }
