@@ -40,6 +40,11 @@ t.test('docs/mpt-interface.md', async (t) => {
 
 t.test('docs/backends.md', async (t) => {
   const firsts = rows(read('backends.md')).map(([first]) => first);
-  for (const { name } of BACKENDS) t.ok(firsts.includes(name), name);
+  // A backend that was tried in several ways has a row for each.
+  for (const { name } of BACKENDS)
+    t.ok(
+      firsts.some((first) => first === name || first.startsWith(`${name}-`)),
+      name,
+    );
   for (const { name } of MPT_OPERATIONS) t.ok(firsts.includes(name), name);
 });
