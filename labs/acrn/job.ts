@@ -1,6 +1,7 @@
 /** A job: runs programs under the stand-in and has a point for each thing that must be so. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Checks } from '../common/checks.js';
 import { type Outcome, run } from '../common/children.js';
 import type { Tell } from '../common/progress.js';
 import { type Point, readTap } from '../common/tap.js';
@@ -21,34 +22,20 @@ export interface Ran extends Outcome {
 }
 
 /** What a job has to work with. */
-export class Lab {
-  readonly points: Point[] = [];
+export class Lab extends Checks {
   /** Folder of the job's files. */
   readonly out: string;
   readonly checkout: string;
-  readonly tell: Tell;
   readonly #standin: string;
   readonly #timeoutS: number;
 
   constructor(parts: { standin: string; checkout: string; out: string; timeoutS: number; tell: Tell }) {
+    super(parts.tell);
     this.out = parts.out;
     this.checkout = parts.checkout;
-    this.tell = parts.tell;
     this.#standin = parts.standin;
     this.#timeoutS = parts.timeoutS;
     mkdirSync(this.out, { recursive: true });
-  }
-
-  /** Makes a point of what must be so: passed, or failed with the error's message. */
-  async check(name: string, look: () => void | Promise<void>): Promise<void> {
-    try {
-      await look();
-      this.points.push({ name, status: 'passed' });
-    } catch (error) {
-      const { message } = error as Error;
-      this.tell(`failed: ${name}: ${message}`);
-      this.points.push({ name: `${name}: ${message}`, status: 'failed' });
-    }
   }
 
   /**

@@ -2,8 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { guardOutput, print, printJson } from '../../src/cli/terminal.js';
-import { EXIT, LabError } from '../common/lab-error.js';
-import { outputFolder, unexpected } from '../common/options.js';
+import { EXIT } from '../common/lab-error.js';
+import { type Asked, noVerdict } from '../common/no-verdict.js';
+import { outputFolder } from '../common/options.js';
 import { reportOf } from '../common/report.js';
 import { totalsOf, writeTap } from '../common/tap.js';
 import { runCommand } from './command.js';
@@ -27,13 +28,6 @@ async function runPlan({ job, timeout, tap, json }: Options, out: string): Promi
 
 /** @returns the exit code */
 async function main(args: readonly string[]): Promise<number> {
-  const failed = ({ message, exitCode }: LabError, { json, tap }: Partial<Options>): number => {
-    const skipped = exitCode === EXIT.SKIPPED;
-    if (skipped && tap !== undefined) writeFileSync(tap, writeTap([{ name: 'lab:acrn', status: 'skipped', reason: message }]));
-    if (json) printJson({ rc: exitCode, verdict: skipped ? 'skipped' : 'none', reason: message });
-    process.stderr.write(`lab:acrn: ${skipped ? 'skipped: ' : ''}${message}\n`);
-    return exitCode;
-  };
   let options: Options | undefined;
   try {
     options = parse(args);
@@ -45,7 +39,8 @@ async function main(args: readonly string[]): Promise<number> {
     const out = outputFolder(CHECKOUT, 'lab-acrn', options.out);
     return await (options.command.length > 0 ? runCommand(await standin(CHECKOUT), options, out) : runPlan(options, out));
   } catch (error) {
-    return failed(error instanceof LabError ? error : unexpected(error), options ?? { json: args.includes('--json') });
+    const { json, tap }: Asked = options ?? { json: args.includes('--json') };
+    return noVerdict('lab:acrn', error, { json, tap });
   }
 }
 

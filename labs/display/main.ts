@@ -3,8 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { guardOutput, print, printJson } from '../../src/cli/terminal.js';
-import { EXIT, LabError } from '../common/lab-error.js';
-import { parsed, unexpected } from '../common/options.js';
+import { EXIT } from '../common/lab-error.js';
+import { noVerdict } from '../common/no-verdict.js';
+import { parsed } from '../common/options.js';
 import { type Point, STATUSES, totalsOf, writeTap } from '../common/tap.js';
 import { chromium } from './chromium.js';
 import { tell } from './progress.js';
@@ -59,13 +60,7 @@ async function main(args: readonly string[]): Promise<number> {
     tell('looking at mpt display in Chromium');
     return tellResults(await scenario(browser, CHECKOUT), options);
   } catch (error) {
-    const { message, exitCode } = error instanceof LabError ? error : unexpected(error);
-    const skipped = exitCode === EXIT.SKIPPED;
-    if (skipped && options?.tap !== undefined)
-      writeFileSync(options.tap, writeTap([{ name: 'lab:display', status: 'skipped', reason: message }]));
-    if (options?.json) printJson({ rc: exitCode, verdict: skipped ? 'skipped' : 'none', reason: message });
-    process.stderr.write(`lab:display: ${skipped ? 'skipped: ' : ''}${message}\n`);
-    return exitCode;
+    return noVerdict('lab:display', error, options ?? {});
   }
 }
 

@@ -1,6 +1,6 @@
 /** A job: boots guests, looks at what they do, and has a point for each thing that must be so. */
+import { Checks } from '../common/checks.js';
 import type { Tell } from '../common/progress.js';
-import type { Point } from '../common/tap.js';
 import { Guest, type GuestOptions } from './guest.js';
 import { compile } from './programs.js';
 import { DeviceServer, type Served } from './server.js';
@@ -19,19 +19,17 @@ export interface Job {
 export const LINE_LIMIT_S = 60;
 
 /** What a job has to work with. */
-export class Lab {
-  readonly points: Point[] = [];
+export class Lab extends Checks {
   /** Folder of the job's files. */
   readonly out: string;
-  readonly tell: Tell;
   readonly #trees: Trees;
   readonly checkout: string;
   readonly #timeoutS: number;
   readonly #keep: boolean;
 
   constructor(parts: { trees: Trees; checkout: string; out: string; timeoutS: number; keep: boolean; tell: Tell }) {
+    super(parts.tell);
     this.out = parts.out;
-    this.tell = parts.tell;
     this.#trees = parts.trees;
     this.checkout = parts.checkout;
     this.#timeoutS = parts.timeoutS;
@@ -41,18 +39,6 @@ export class Lab {
   /** How QEMU is started. */
   get qemu(): Trees['qemu'] {
     return this.#trees.qemu;
-  }
-
-  /** Makes a point of what must be so: passed, or failed with the error's message. */
-  async check(name: string, look: () => void | Promise<void>): Promise<void> {
-    try {
-      await look();
-      this.points.push({ name, status: 'passed' });
-    } catch (error) {
-      const { message } = error as Error;
-      this.tell(`failed: ${name}: ${message}`);
-      this.points.push({ name: `${name}: ${message}`, status: 'failed' });
-    }
   }
 
   /** Makes a point of what cannot be looked at here. */

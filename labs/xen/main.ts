@@ -2,8 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { guardOutput, print, printJson } from '../../src/cli/terminal.js';
-import { EXIT, LabError } from '../common/lab-error.js';
-import { outputFolder, unexpected } from '../common/options.js';
+import { EXIT } from '../common/lab-error.js';
+import { type Asked, noVerdict } from '../common/no-verdict.js';
+import { outputFolder } from '../common/options.js';
 import { totalsOf, writeTap } from '../common/tap.js';
 import { boot } from './boot.js';
 import { checkInDom0 } from './folders.js';
@@ -45,13 +46,6 @@ async function runJobs({ job: names, timeout, tap, json }: Options, out: string)
 
 /** @returns the exit code */
 async function main(args: readonly string[]): Promise<number> {
-  const failed = ({ message, exitCode }: LabError, { json, command = [], tap }: Partial<Options>): number => {
-    const skipped = exitCode === EXIT.SKIPPED;
-    if (skipped && tap !== undefined) writeFileSync(tap, writeTap([{ name: 'lab:xen', status: 'skipped', reason: message }]));
-    if (json) printJson({ command, rc: exitCode, verdict: skipped ? 'skipped' : 'none', reason: message });
-    process.stderr.write(`lab:xen: ${skipped ? 'skipped: ' : ''}${message}\n`);
-    return exitCode;
-  };
   let options: Options | undefined;
   try {
     options = parse(args);
@@ -62,7 +56,8 @@ async function main(args: readonly string[]): Promise<number> {
     const out = outputFolder(CHECKOUT, 'lab-xen', options.out);
     return await (options.command.length > 0 ? runCommand(options, out) : runJobs(options, out));
   } catch (error) {
-    return failed(error instanceof LabError ? error : unexpected(error), options ?? { json: args.includes('--json') });
+    const { json, tap, command = [] }: Asked = options ?? { json: args.includes('--json') };
+    return noVerdict('lab:xen', error, { json, tap, command });
   }
 }
 
