@@ -73,8 +73,17 @@ export const follows = (first: GpuPage, second: GpuPage): boolean =>
 export function fillAcross(page: GpuPage, offset: number, length: number, value: number): void {
   const { buffer, start = 0 } = page;
   if (offset + length <= PAGE_SIZE || buffer === undefined) page.fill32(offset, Math.min(PAGE_SIZE, offset + length), value);
-  else new Uint32Array(buffer, start + offset, length >>> 2).fill(value);
+  else {
+    const first = Math.min(length, FILLED);
+    new Uint32Array(buffer, start + offset, first >>> 2).fill(value);
+    if (first === length) return;
+    const bytes = new Uint8Array(buffer, start + offset, length);
+    for (let done = first; done < length; done += first) bytes.copyWithin(done, 0, Math.min(first, length - done));
+  }
 }
+
+/** Bytes that are filled dword by dword, and copied on from there: the copies come from the first cache, and V8's fill is a loop. */
+const FILLED = 16_384;
 
 /** Copies from page to page, and on into those that follow either. The ranges do not overlap. */
 export function copyAcross(from: GpuPage, source: number, to: GpuPage, target: number, length: number): void {
