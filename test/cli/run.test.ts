@@ -99,7 +99,8 @@ t.test('Ctrl-C and SIGTERM end a run at once and leave no picture', async (t) =>
       const { code, stderr, ms } = await mptInterrupted(signal, 'run', '--backend', backend, '--picture', file);
       t.equal(code, 130, `${backend}, ${signal}: exit code`);
       t.match(stderr, /^mpt: STOPPED: [^\n]*\n$/, `${backend}, ${signal}: one line`);
-      t.ok(ms < 2000, `${backend}, ${signal}: ended in ${Math.round(ms)} ms`);
+      // No measurement: what hangs does so until it is killed.
+      t.ok(ms < 10_000, `${backend}, ${signal}: ended in ${Math.round(ms)} ms`);
       t.notOk(
         readdirSync(folder).some((name) => name.startsWith('interrupted')),
         `${backend}, ${signal}: no file`,
