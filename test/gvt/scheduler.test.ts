@@ -14,7 +14,7 @@ import {
   settle,
 } from '../../src/core/gvt/scheduler/policy.js';
 import { Schedule, type Turns } from '../../src/core/gvt/scheduler/schedule.js';
-import { ScheduleState, setWeight, sharedSchedule, unschedule, usedNs, Wish } from '../../src/core/gvt/scheduler/shared-state.js';
+import { RESERVED, ScheduleState, setWeight, sharedSchedule, unschedule, usedNs, Wish } from '../../src/core/gvt/scheduler/shared-state.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import { MemoryBackend, VM } from './memory-backend.js';
 
@@ -288,6 +288,70 @@ t.test('a guest that resets its GPU all the time gains nothing', async (t) => {
   }
   const [honest, other] = world.threads.map(({ statistics }, i) => statistics.bcsNs - (before[i] as number)) as [number, number];
   t.ok(other / honest < 1.1 / 8, `${other / honest} of what the other has`);
+});
+
+t.test('a guest that drops its work all the time keeps the engine from nobody', async (t) => {
+  const world = new World();
+  const honest = world.add(1);
+  const dropper = world.add(1);
+  dropper.idle = true;
+  world.run(PRIORITY_NS);
+  const before = honest.statistics.bcsNs;
+  for (let i = 0; i < 50; i++) {
+    // A submission executes a little at once; then the guest resets the engine.
+    if (dropper.turns.begin(world.engine)) dropper.turns.end(world.engine, true);
+    dropper.turns.withdraw(world.engine);
+    world.run(20 * MS);
+  }
+  const part = (honest.statistics.bcsNs - before) / (1000 * MS);
+  t.ok(part > 0.9, `${part} of the time`);
+});
+
+t.test('work that is gone: nobody waits, and an engine that was left to it is free', async (t) => {
+  const world = new World();
+  const [a, b] = [world.add(1), world.add(1)];
+  for (const thread of [a, b]) thread.idle = true;
+  world.run(PRIORITY_NS);
+  const { engine } = world;
+  const state = new ScheduleState(world.buffer);
+  const { words } = state;
+  // Twice: the first looks settle what is due.
+  for (const { turns } of [a, b, b, a]) {
+    t.ok(turns.begin(engine));
+    turns.end(engine, true);
+  }
+  Atomics.store(words, state.left(engine, 2), -BALANCE_NS);
+  t.notOk(b.turns.begin(engine), 'it waits for one that has work');
+  a.turns.withdraw(engine);
+  t.equal(Atomics.load(words, state.wanted(engine, 1)), Wish.HAD, 'it still counts for this period');
+  t.ok(b.turns.begin(engine), 'no more');
+  Atomics.store(words, state.asking(engine), 1);
+  a.turns.withdraw(engine);
+  t.ok(b.turns.goOn(engine), 'who asked does so no more');
+  Atomics.store(words, state.holder(engine), RESERVED | 1);
+  t.notOk(b.turns.begin(engine));
+  a.turns.withdraw(engine);
+  t.ok(b.turns.begin(engine));
+  a.turns.withdraw(engine);
+  t.ok(b.turns.goOn(engine), 'and takes it from nobody');
+});
+
+t.test('a reset engine, and a vGPU that failed, are waited for by nobody', async (t) => {
+  const buffer = sharedSchedule();
+  const state = new ScheduleState(buffer);
+  const gvt = new Gvt(new MemoryBackend(), { now: () => 0, schedule: buffer });
+  const vgpu = gvt.createVgpu({ type: 'GVTg_V4_8', vmId: VM });
+  gvt.activate(vgpu);
+  vgpu.submission.setEnabled(1, true);
+  const wanted = state.wanted(1, vgpu.id);
+  Atomics.store(state.words, wanted, Wish.HAS);
+  vgpu.resetEngines(1 << 2);
+  t.equal(Atomics.load(state.words, wanted), Wish.HAS, 'another engine');
+  vgpu.resetEngines(1 << 1);
+  t.equal(Atomics.load(state.words, wanted), Wish.HAD);
+  t.ok(state.isScheduled(vgpu.id));
+  vgpu.enterFailsafe('guest-error');
+  t.notOk(state.isScheduled(vgpu.id));
 });
 
 t.test('a weight that is changed while it runs', async (t) => {

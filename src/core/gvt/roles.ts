@@ -146,6 +146,8 @@ export interface EngineTurns {
   goOn(engine: EngineId): boolean;
   /** @param more the engine could go on with this vGPU's work at once */
   end(engine: EngineId, more: boolean): void;
+  /** Work that waited for the engine is gone: nobody is to wait for it. */
+  withdraw(engine: EngineId): void;
 }
 
 /** Counters of one vGPU, for reports. Plain numbers, monotonic. */

@@ -357,6 +357,7 @@ export class Vgpu implements RegisterContext, Saved {
   enterFailsafe(reason: FailsafeReason): void {
     if (this.#failsafe !== undefined) return;
     this.#failsafe = reason;
+    this.#turns.stop();
     this.#trace?.told('failsafe', `{"reason":"${reason}"}`);
     this.#onFailsafe(this, reason);
   }

@@ -289,6 +289,15 @@ export class Turns implements EngineTurns {
     this.#leave(engine, NOBODY);
   }
 
+  withdraw(engine: EngineId): void {
+    const state = this.#state;
+    const words = this.#words;
+    const slot = this.#slot;
+    Atomics.compareExchange(words, state.wanted(engine, slot), Wish.HAS, Wish.HAD);
+    Atomics.compareExchange(words, state.asking(engine), slot, NOBODY);
+    Atomics.compareExchange(words, state.holder(engine), RESERVED | slot, NOBODY);
+  }
+
   #leave(engine: EngineId, to: number): void {
     const at = this.#state.holder(engine);
     const left = Atomics.compareExchange(this.#words, at, this.#slot, to) === this.#slot;

@@ -206,6 +206,7 @@ export class EngineQueue implements Saved {
     this.#loaded = false;
     this.#hung = undefined;
     this.#streamer.abandon();
+    this.#parts.turns.withdraw(this.engine.id);
     this.#parts.registers.set(this.engine.base + ENGINE_REGISTER.INSTDONE, ALL_DONE);
   }
 
