@@ -113,6 +113,9 @@ export const who = (vgpu: number, size: number): number => vgpu * 16 + (size & 1
 export const vgpuOf = (who: number): number => Math.floor(who / 16);
 export const sizeOf = (who: number): number => who % 16;
 
+/** Largest budget of a slice: what one takes is bounded, whatever the file says. */
+export const SLICE_MAX = 0x1_0000;
+
 /** Most fields of an event. */
 export const FIELDS_MAX = 7;
 /** Most bytes of a number. */

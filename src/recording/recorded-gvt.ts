@@ -6,7 +6,7 @@ import type { Vgpu } from '../core/gvt/vgpu.js';
 import type { Status } from '../core/gvt-ops.js';
 import type { AccessValue } from '../core/io-request.js';
 import { type Control, encodeControl } from './control.js';
-import { Tag, who } from './events.js';
+import { SLICE_MAX, Tag, who } from './events.js';
 import type { RecordingTape } from './recording-tape.js';
 import type { TapedHost } from './taped-host.js';
 
@@ -58,7 +58,8 @@ export class RecordedGvt extends Gvt {
     if (step) this.#tape.end(0);
   }
 
-  override runSlice(budget: number): void {
+  override runSlice(asked: number): void {
+    const budget = Math.min(asked, SLICE_MAX);
     const step = this.#tape.slice(budget, this.hasWork);
     super.runSlice(budget);
     if (step) this.#tape.end(0);

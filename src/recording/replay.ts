@@ -8,7 +8,7 @@ import { Errno, type VfioDevice } from '../core/vfio/device.js';
 import { applyControl, decodeControl } from './control.js';
 import { endRead } from './device-answer.js';
 import { EventReader } from './event-reader.js';
-import { sizeOf, Tag, vgpuOf } from './events.js';
+import { SLICE_MAX, sizeOf, Tag, vgpuOf } from './events.js';
 import { badRecording, type DeviceHeader, type GvtHeader, type RecordingHeader } from './header.js';
 import { type Divergence, ReplayTape } from './replay-tape.js';
 import { TapedHost } from './taped-host.js';
@@ -124,6 +124,7 @@ class GvtPlayer implements Player {
         tape.end(gvt.writeProtectHandler(id, Gpa(address), value, size));
         return;
       case Tag.SLICE:
+        if (of > SLICE_MAX) throw badRecording('a slice is longer than any can be');
         gvt.runSlice(fields[0] as number);
         tape.end(0);
         return;

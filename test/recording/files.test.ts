@@ -99,6 +99,18 @@ t.test('damaged blocks: a size, a checksum, an event', async (t) => {
   t.throws(() => replay(block(25, 100, 1)), { message: /bytes of an event .* leave their block/ });
   t.throws(() => replay(block(25, 1, 0x7b)), { message: /no JSON/ });
   t.throws(() => replay(block(25, 2, 0x5b, 0x5d)), { message: /not known/ });
+  const control = (what: unknown): string => {
+    const text = Buffer.from(JSON.stringify(what));
+    return block(25, text.length, ...text);
+  };
+  for (const endless of [
+    { do: 'edid', vgpu: 1, edid: { length: 2e9 } },
+    { do: 'restore', spec: { vmId: 1 }, state: { length: 2e9 } },
+    { do: 'restore', spec: { vmId: 1 }, state: 7 },
+  ])
+    t.throws(() => replay(control(endless)), { message: /a control event is damaged/ });
+  t.throws(() => replay(block(24, 0x81, 0x80, 4)), { message: /a slice is longer/ });
+  t.equal(replay(block(24, 0x80, 0x80, 4)).steps, 1, 'the longest');
   t.throws(() => replay(block(6, 0, 0, 4, 0, 0)), { message: /outside of any step/ });
   t.throws(() => replay(block(26, 0, 0, 4, 1)), { message: /not one of a GVT device/ });
 });
