@@ -29,6 +29,12 @@ export function plainMpt(args: readonly string[], environment: NodeJS.ProcessEnv
 /** Time for a device thread to start on a busy machine. */
 const CLIENT_LIMIT_MS = 20_000;
 
+/** One exit handler for all of a file's daemons. */
+const daemons = new Set<{ leave(): void }>();
+process.on('exit', () => {
+  for (const daemon of daemons) daemon.leave();
+});
+
 export interface DaemonSetup {
   readonly config?: Record<string, unknown>;
   readonly args?: readonly string[];
@@ -63,11 +69,7 @@ export class TestDaemon {
     };
     this.child.stdout?.on('data', take('stdout'));
     this.child.stderr?.on('data', take('stderr'));
-    process.on('exit', () => {
-      // A test that ran out of time: it ends by itself, and takes its mount away.
-      if (this.#lives) this.child.kill('SIGTERM');
-      else if (folder === undefined) rmSync(this.folder, { recursive: true, force: true });
-    });
+    daemons.add({ leave: () => this.#leave(folder === undefined) });
     this.ended = new Promise((resolve) => {
       this.child.on('close', (code) => {
         this.#look();
@@ -85,6 +87,12 @@ export class TestDaemon {
     });
     await daemon.until(/^ready|"ready"/m);
     return daemon;
+  }
+
+  /** A test that ran out of time: the daemon ends by itself, and takes its mount away. */
+  #leave(ownFolder: boolean): void {
+    if (this.#lives) this.child.kill('SIGTERM');
+    else if (ownFolder) rmSync(this.folder, { recursive: true, force: true });
   }
 
   get #lives(): boolean {
