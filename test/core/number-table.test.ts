@@ -38,3 +38,34 @@ t.test('the ends: 0, the largest integer, 32 bits of value', async (t) => {
   t.equal(table.get(0), 5);
   t.equal(table.size, 3);
 });
+
+/** Where the hash that a table begins with puts a key of 32 bits, in a table of 2^17 slots. */
+const HOME_BITS = 17;
+const home = (key: number): number => Math.imul(key, 0x9e37_79b1) >>> (32 - HOME_BITS);
+const FRAMES = 2 ** 20;
+const MAPPED = 2 ** 16;
+
+t.test('frames that a guest chose to lie together cost what others do', async (t) => {
+  const byHome = Array.from({ length: FRAMES }, (_, frame) => frame).sort((a, b) => home(a) - home(b));
+  // All in as few slots as there are; and each in its own, so that none has a free one behind it.
+  const own = byHome.filter((frame, i) => i === 0 || home(frame) !== home(byHome[i - 1] as number));
+  for (const [what, frames] of [
+    ['few slots', byHome.slice(0, MAPPED)],
+    ['slots in a row', own.slice(0, MAPPED)],
+  ] as const) {
+    const table = new NumberTable();
+    for (const frame of frames) table.set(frame, frame);
+    table.delete(frames[0] as number);
+    table.set(frames[0] as number, frames[0] as number);
+    // Half full by chance, it is about 70.
+    t.ok(table.longestRun < 400, `${what}: the longest run has ${table.longestRun}`);
+    for (let i = 0; i < frames.length; i += 2) table.delete(frames[i] as number);
+    t.equal(table.size, frames.length / 2);
+    t.ok(
+      frames.every((frame, i) => table.get(frame) === (i % 2 === 0 ? -1 : frame)),
+      what,
+    );
+    for (const frame of frames) table.delete(frame);
+    t.equal(table.size, 0);
+  }
+});
