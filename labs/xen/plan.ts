@@ -34,7 +34,7 @@ export const PLAN: readonly PlanJob[] = [
         node "$file" >"$MPT_LAB_OUT/$(basename "$file" .test.js).tap" || rc=1
       done
       exit $rc`,
-    timeoutS: 700,
+    timeoutS: 1000,
   },
   {
     name: 'picture',
