@@ -1,5 +1,6 @@
 /** The conformance suite against a tape: with a backend that is recorded, or against a recording. */
 import { type CaseResult, type ConformanceReport, type OpenOptions, runConformance } from '../conformance/index.js';
+import { MptError } from '../core/errors.js';
 import type { MptBackend } from '../core/mpt-backend.js';
 import {
   type EventReader,
@@ -61,9 +62,13 @@ export function replaySuite(
     if (!done()) tape.finish();
   } catch (error) {
     // The divergence says what, and where.
-    if (tape.divergence === undefined) throw error;
+    if (tape.divergence === undefined) throw MptError.is(error) ? error : impossible(error);
   }
   const { crossings, recordedMs, divergence = null } = tape;
   const { truncated } = reader;
   return { header, steps: crossings, events: crossings, unasked: 0, pages: 0, recordedMs, truncated, divergence, totals };
 }
+
+/** Answers come out of the file with whatever shape they have there. */
+const impossible = (cause: unknown): MptError =>
+  new MptError('BAD_RECORDING', 'the recording has an answer that no backend gives', { op: 'replay', cause });

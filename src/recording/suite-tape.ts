@@ -207,7 +207,7 @@ export class ReplaySuiteTape implements SuiteTape {
     if (this.#reader.tag !== Tag.CROSSING) throw badRecording('an event is not one of the suite');
     try {
       const crossing = JSON.parse(Buffer.from(this.#reader.blob).toString('utf8'), intoNumbers) as Crossing;
-      if (typeof crossing.what === 'string' && Array.isArray(crossing.args)) return crossing;
+      if (typeof crossing.what === 'string' && Array.isArray(crossing.args) && isWhole(crossing)) return crossing;
     } catch {
       // Told below.
     }
@@ -224,6 +224,16 @@ export class ReplaySuiteTape implements SuiteTape {
     return new MptError('INTERNAL', 'the suite does not do what was recorded', { op: 'replay' });
   }
 }
+
+const isText = (value: unknown): boolean => typeof value === 'string';
+
+/** Memory is texts, as what has a length may claim any; an error is one of ours. Answers are checked by who gets them. */
+const isWhole = ({ out = [], seen = [], error }: Crossing): boolean =>
+  Array.isArray(out) &&
+  out.every(isText) &&
+  Array.isArray(seen) &&
+  seen.every((change) => Array.isArray(change) && isText(change[2])) &&
+  (error === undefined || (error !== null && isText(error['code']) && isText(error['message']) && isText(error['text'])));
 
 /** Of host pages: as many as may be allocated at once. */
 const VIEW_MAX = 0x1000_0000;

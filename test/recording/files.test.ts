@@ -3,6 +3,7 @@ import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { MptError } from '../../src/core/errors.js';
+import { Tag } from '../../src/recording/events.js';
 import { replay } from '../../src/recording/index.js';
 import { mpt, mptInNamespace, noNamespaces } from '../cli/mpt.js';
 import { Random } from '../core/random.js';
@@ -199,6 +200,18 @@ t.test('mpt conformance --record and mpt replay', async (t) => {
   t.equal(code, 1);
   t.match(stdout, /\nDIFFERENT at step \d+: mpt\/valid-gfn\/[\w-]+\n/);
   t.match(stdout, /\nexpected {2}case\("mpt\/valid-gfn\/[\w-]+", "pass"\)\n|\nexpected {2}is_valid_gfn/);
+  for (const [crossing, why] of [
+    [{ result: null }, /an answer that no backend gives/],
+    [{ result: {}, seen: [[0, 0, { length: 2e9 }]] }, /a crossing of the suite is damaged/],
+    [{ result: {}, out: [{ length: 2e9 }] }, /a crossing of the suite is damaged/],
+    [{ error: {} }, /a crossing of the suite is damaged/],
+  ] as const) {
+    const text = Buffer.from(JSON.stringify({ what: 'open', args: [{}], ...crossing }));
+    const block = Buffer.from([Tag.CROSSING, (text.length & 127) | 128, text.length >> 7, ...text]);
+    const refused = mpt('replay', putTogether({ head, blocks: [block] }));
+    t.match(refused, { code: 2, stderr: /^mpt: BAD_RECORDING: .*\n$/ });
+    t.match(refused.stderr, why);
+  }
 });
 
 t.test('a disk that is full ends the run with the error', { skip: noNamespaces() ?? false }, async (t) => {
