@@ -291,3 +291,26 @@ t.test('planes outside the vGPU show nothing of others', async (t) => {
     );
   }
 });
+
+t.test('a picture larger than any mode of the hardware is not made', async (t) => {
+  const memory = new PlainMemory();
+  memory.map(BASE, 1);
+  memory.map(BASE + 36 * 2 ** 20 - PAGE, 1);
+  let asked = 0;
+  const show = (width: number, height: number, stride = width): Picture | undefined => {
+    const registers = store({
+      [PIPESRC]: ((width - 1) * 2 ** 16 + height - 1) >>> 0,
+      [DSPCNTR]: (ENABLE | (2 << 26)) >>> 0,
+      [DSPSTRIDE]: stride,
+    });
+    t.ok(decodePrimaryPlane(registers, memory, 0), `${width}x${height} is a plane`);
+    return composePicture(registers, memory, (bytes) => {
+      asked = bytes;
+      return new Uint8Array(bytes);
+    });
+  };
+  t.equal(show(65_536, 576), undefined);
+  t.equal(show(4608, 8192), undefined);
+  t.equal(asked, 0, 'no memory is taken for it');
+  t.match(show(4096, 64, 576 * 1024), { width: 4096, height: 64 });
+});

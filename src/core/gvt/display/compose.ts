@@ -22,8 +22,8 @@ export function composePicture(registers: RegisterStore, memory: GpuMemory, pixe
     const cursor = decodeCursorPlane(registers, memory, pipe);
     const planes = [primary, sprite, cursor].filter((plane) => plane !== undefined);
     if (planes.length === 0) continue;
-    // Without a primary plane the size is the guest's word alone.
-    const { width, height } = primary ?? boundedSize(screenSize(registers, pipe));
+    // The size is the guest's word: a primary plane of a byte a pixel could be 36 million pixels, 144 MiB here.
+    const { width, height } = boundedSize(primary ?? screenSize(registers, pipe));
     if (width === 0) continue;
     const rgba = pixelMemory(width * height * 4);
     const pixels = new Uint32Array(rgba.buffer, rgba.byteOffset, width * height);
