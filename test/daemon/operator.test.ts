@@ -1,7 +1,9 @@
 /** What an operator has besides: metrics, the log, shell completion, the unit, the man page. */
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import { request } from 'node:http';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
@@ -73,6 +75,11 @@ t.test('metrics on a socket', async (t) => {
   t.equal(after.get(`mpt_vgpus{${labels},state="in_use"}`), undefined);
   t.equal((await get({ socketPath }, '/')).status, 404);
   t.equal((await get({ socketPath }, '/metrics', 'POST')).status, 404);
+  t.equal((await get({ socketPath }, '/metrics?x=1')).status, 200);
+  for (const path of ['//', 'http://[', '*', '/metricsx']) t.equal((await get({ socketPath }, path)).status, 404, `GET ${path}`);
+  const half = createConnection(socketPath, () => half.write('GET /met'));
+  await once(half.resume(), 'close');
+  t.pass('who asks and does not end is hung up on');
   t.equal(await daemon.stop(), 0);
   t.throws(() => statSync(socketPath), { code: 'ENOENT' });
 });
@@ -81,6 +88,7 @@ t.test('metrics on a port of loopback', async (t) => {
   const daemon = await TestDaemon.ready(t, { config: { metrics: { port: 0 } }, args: ['--json'] });
   const { metrics } = JSON.parse(daemon.stdout);
   const port = Number(/^http:\/\/127\.0\.0\.1:(\d+)\/metrics$/.exec(metrics)?.[1]);
+  t.equal((await get({ port }, '//')).status, 404, 'a path that is no URL ends nothing');
   t.match((await get({ port })).text, /^mpt_device_threads 0$/m);
   const second = new TestDaemon({ config: { metrics: { port } } });
   t.equal(await second.ended, 2);

@@ -19,6 +19,9 @@ const CONNECTIONS_MAX = 16;
 /** A scraper asks once and reads; who does not is hung up on. */
 const REQUEST_LIMIT_MS = 5000;
 
+/** Not as a URL: what a client sends may be none. */
+const METRICS = /^\/metrics(\?|$)/;
+
 /** What is counted. Values that the bus has are looked at when somebody asks. */
 export function daemonRegistry({ bus, host, log }: MetricsSources): Registry {
   const registry = new Registry();
@@ -100,8 +103,7 @@ export interface MetricsServer {
 export async function serveMetrics(place: NonNullable<DaemonConfig['metrics']>, sources: MetricsSources): Promise<MetricsServer> {
   const registry = daemonRegistry(sources);
   const http = createServer({ requestTimeout: REQUEST_LIMIT_MS, headersTimeout: REQUEST_LIMIT_MS }, (request, response) => {
-    const wanted = request.method === 'GET' && new URL(request.url ?? '', 'http://localhost').pathname === '/metrics';
-    if (!wanted) {
+    if (request.method !== 'GET' || !METRICS.test(request.url ?? '')) {
       response.writeHead(404, { 'content-type': 'text/plain' }).end('GET /metrics\n');
       return;
     }
@@ -114,12 +116,18 @@ export async function serveMetrics(place: NonNullable<DaemonConfig['metrics']>, 
     );
   });
   http.maxConnections = CONNECTIONS_MAX;
+  http.maxRequestsPerSocket = 1;
   http.on('clientError', (_error, socket) => socket.destroy());
   if ('socket' in place) {
     const server = await PrivateServer.listen(place.socket, {
       op: 'metrics',
       connections: CONNECTIONS_MAX,
-      onConnection: (socket) => void http.emit('connection', socket),
+      onConnection: (socket) => {
+        // Node looks for late requests only where it listens itself.
+        const late = setTimeout(() => socket.destroy(), REQUEST_LIMIT_MS).unref();
+        http.emit('connection', socket);
+        socket.once('close', () => clearTimeout(late));
+      },
     });
     return { address: place.socket, close: () => server.close() };
   }
