@@ -1,5 +1,5 @@
 /** The tree on a folder: a FUSE mount of our own, served on the main loop. */
-import { accessSync, constants, mkdirSync, realpathSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, realpathSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { MptError } from '../core/errors.js';
@@ -58,7 +58,8 @@ export class MountedTree {
 
   /**
    * Mounts the tree; a mount there whose owner is dead is taken away first.
-   * @throws MptError UNAVAILABLE where this machine or user cannot mount it, with the reason; BUSY when another daemon's tree is there; IO
+   * @throws MptError UNAVAILABLE where this machine or user cannot mount it, with the reason; BUSY when another daemon's tree is there;
+   *   INVALID_ARGUMENT for a folder that is not empty; IO
    */
   static async mount(folder: string, options: MountOptions): Promise<MountedTree> {
     const place = await makeRoom(folder);
@@ -153,7 +154,14 @@ async function makeRoom(folder: string): Promise<string> {
       const gone = unmount(place, MNT.FORCE | MNT.DETACH);
       if (gone < 0) throw new MptError('IO', `the dead mount on ${place} cannot be taken away`, { op: 'mount', errno: -gone });
     }
-    mkdirSync(place, { recursive: true, mode: 0o755 });
+    // Not `recursive`: in /proc Node would try for ever.
+    if (!existsSync(place)) mkdirSync(place, { mode: 0o755 });
+    // Our own sockets would be hidden, and whoever looks for one on the main thread would wait for itself.
+    if (readdirSync(place).length > 0)
+      throw new MptError('INVALID_ARGUMENT', `${place} is not empty, and a mount would hide what is in it`, {
+        op: 'mount',
+        hint: 'name an empty folder, or a new one',
+      });
     return realpathSync(place);
   } catch (error) {
     if (MptError.is(error)) throw error;

@@ -1,6 +1,20 @@
 /** The management tree as shells and programs use it: real mounts of a real daemon. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, closeSync, openSync, readlinkSync, readSync, realpathSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  realpathSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { libcSyscalls as sys } from '../../src/native/libc.js';
@@ -356,6 +370,30 @@ t.test('two trees, one folder', { skip }, async (t) => {
   t.equal(await second.ended, 1);
   t.match(second.stderr, /^mpt: BUSY: mount: another daemon's tree is on /m);
   t.equal(tree.read(tree.type('mdpy/mdpy-vga', 'available_instances')), '4');
+});
+
+t.test('a folder that is not empty is not mounted on', { skip }, async (t) => {
+  // Short: sockets' paths are.
+  const folder = mkdtempSync(join(tmpdir(), 'mpt-full-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  for (const [mount, config] of [
+    // Its own sockets: it would wait for itself.
+    [join(folder, 'run'), {}],
+    [join(folder, 'sys'), { metrics: { socket: join(folder, 'sys', 'metrics.sock') } }],
+  ] as const) {
+    mkdirSync(mount, { recursive: true });
+    const daemon = new TestDaemon({ folder, config, args: ['--mount', mount] });
+    t.equal(await daemon.ended, 2);
+    t.match(daemon.stderr, /^mpt: INVALID_ARGUMENT: mount: \S+ is not empty, and a mount would hide what is in it; name an empty folder/);
+    t.same(
+      readdirSync(mount).filter((name) => name !== 'daemon.lock'),
+      [],
+      'nothing is left',
+    );
+  }
+  const nowhere = new TestDaemon({ args: ['--mount', '/proc/mpt'] });
+  t.equal(await nowhere.ended, 2);
+  t.match(nowhere.stderr, /^mpt: IO: mount: \/proc\/mpt cannot be mounted on; errno 2 ENOENT\n$/);
 });
 
 t.test('a tree that somebody else unmounts', { skip }, async (t) => {

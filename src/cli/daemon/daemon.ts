@@ -64,7 +64,7 @@ export class Daemon {
     this.#lock();
     takeOverSockets(sockets.folder, log);
     const host = new ThreadHost({ log, trustClient: config.trustClient });
-    for (const gpu of config.gpus) bus.registerGpu(openGpu(gpu, host));
+    config.gpus.forEach((gpu, i) => void configured(`/gpus/${i}`, () => bus.registerGpu(openGpu(gpu, host))));
     logEvents(bus, log);
     const access = new SocketAccess({ bus, log, folder: sockets.folder, owner: sockets });
     this.#undo.push(() => access.close());
@@ -79,7 +79,6 @@ export class Daemon {
       const display = await serveDisplay(join(runtime, `${gpu}.display`), { picture: async () => this.#foreground(gpu)?.picture() });
       this.#undo.push(() => display.close());
     }
-    if (config.mount !== undefined) await this.#mount(config.mount);
     if (config.metrics !== undefined) {
       const { serveMetrics } = await import('./metrics.js');
       const metrics = await serveMetrics(config.metrics, { bus, host, log });
@@ -88,6 +87,8 @@ export class Daemon {
     }
     const control = await serveControl(controlSocket(runtime), bus, log);
     this.#undo.push(() => control.close());
+    // Last: a file of ours must not lie under a mount that this very thread answers for.
+    if (config.mount !== undefined) await this.#mount(config.mount);
   }
 
   /** Where this machine has no FUSE the daemon goes on without the tree. */
@@ -127,19 +128,23 @@ export class Daemon {
     this.#undo.push(() => lock.close());
   }
 
-  /** @throws MptError BAD_CONFIG with the entry and the reason */
   #createConfigured({ set = {}, ...spec }: VgpuConfig, index: number): void {
     const settings = Object.fromEntries(Object.entries(set).map(([name, value]) => [name, settingText(value)]));
-    try {
-      this.bus.create({ ...spec, settings });
-    } catch (error) {
-      if (!MptError.is(error)) throw error;
-      throw new MptError('BAD_CONFIG', `/vgpus/${index} cannot be created: ${error.message}`, { op: 'daemon', cause: error });
-    }
+    configured(`/vgpus/${index}`, () => this.bus.create({ ...spec, settings }));
   }
 
   #foreground(gpu: string): ThreadVgpu | undefined {
     return this.bus.foregroundOf(this.bus.gpu(gpu))?.running as ThreadVgpu | undefined;
+  }
+}
+
+/** Makes what an entry of the configuration asks for. @throws MptError BAD_CONFIG with the entry and the reason */
+function configured(entry: string, make: () => void): void {
+  try {
+    make();
+  } catch (error) {
+    if (!MptError.is(error)) throw error;
+    throw new MptError('BAD_CONFIG', `${entry} cannot be created: ${error.message}`, { op: 'daemon', cause: error });
   }
 }
 

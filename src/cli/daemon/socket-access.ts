@@ -34,7 +34,7 @@ export class SocketAccess implements AccessDriver {
   /** When it was last told of a client that was sent away. */
   readonly #told = new WeakMap<Vgpu, number>();
   /** Display sockets that close. */
-  readonly #closing = new Set<Promise<void>>();
+  readonly #closing = new Map<Vgpu, Promise<void>>();
 
   /** @throws MptError HYPERVISOR */
   constructor(options: SocketAccessOptions) {
@@ -67,7 +67,7 @@ export class SocketAccess implements AccessDriver {
   /** After the bus: nobody is served any more. */
   async close(): Promise<void> {
     this.#watched.close();
-    await Promise.all(this.#closing);
+    await Promise.all(this.#closing.values());
   }
 
   #accept(vgpu: Vgpu, listener: SocketListener): void {
@@ -108,16 +108,22 @@ export class SocketAccess implements AccessDriver {
 
   #serve(vgpu: Vgpu, running: ThreadVgpu, connection: number, displayPath: string): void {
     const { log } = this.#options;
-    const display = serveDisplay(displayPath, running).catch((error: unknown): PrivateServer | undefined => {
-      log.refused('display socket', error, { vgpu: vgpu.uuid });
-      return undefined;
-    });
+    // The last client's is at the same path.
+    const before = this.#closing.get(vgpu) ?? Promise.resolve();
+    const display = before
+      .then(() => serveDisplay(displayPath, running))
+      .catch((error: unknown): PrivateServer | undefined => {
+        log.refused('display socket', error, { vgpu: vgpu.uuid });
+        return undefined;
+      });
     void running.ended.then((why) => {
       closeSync(connection);
       log.info('client gone', { vgpu: vgpu.uuid, why });
       const closing = display.then((server) => server?.close());
-      this.#closing.add(closing);
-      void closing.finally(() => this.#closing.delete(closing));
+      this.#closing.set(vgpu, closing);
+      void closing.finally(() => {
+        if (this.#closing.get(vgpu) === closing) this.#closing.delete(vgpu);
+      });
     });
   }
 
