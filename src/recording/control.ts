@@ -26,8 +26,8 @@ export function decodeControl(bytes: Uint8Array): Control {
   const known = typeof control === 'object' && control !== null && typeof control['do'] === 'string' && Object.hasOwn(DO, control['do']);
   if (!known) throw badRecording('a control event is not known here');
   // What has a length may claim any. The rest is checked where it is used.
-  const { edid = [], state = '' } = control as { edid?: unknown; state?: unknown };
-  if (!Array.isArray(edid) || typeof state !== 'string') throw badRecording('a control event is damaged');
+  const { edid = [], state = '', vgpu = 0 } = control as { edid?: unknown; state?: unknown; vgpu?: unknown };
+  if (!Array.isArray(edid) || typeof state !== 'string' || !Number.isInteger(vgpu)) throw badRecording('a control event is damaged');
   return control as unknown as Control;
 }
 

@@ -104,12 +104,13 @@ t.test('damaged blocks: a size, a checksum, an event', async (t) => {
     const text = Buffer.from(JSON.stringify(what));
     return block(25, text.length, ...text);
   };
-  for (const endless of [
+  for (const wrong of [
     { do: 'edid', vgpu: 1, edid: { length: 2e9 } },
     { do: 'restore', spec: { vmId: 1 }, state: { length: 2e9 } },
     { do: 'restore', spec: { vmId: 1 }, state: 7 },
+    { do: 'activate', vgpu: '__proto__' },
   ])
-    t.throws(() => replay(control(endless)), { message: /a control event is damaged/ });
+    t.throws(() => replay(control(wrong)), { message: /a control event is damaged/ });
   t.throws(() => replay(block(24, 0x81, 0x80, 4)), { message: /a slice is longer/ });
   t.equal(replay(block(24, 0x80, 0x80, 4)).steps, 1, 'the longest');
   t.throws(() => replay(block(6, 0, 0, 4, 0, 0)), { message: /outside of any step/ });
