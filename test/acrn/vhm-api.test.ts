@@ -15,9 +15,9 @@ import {
   VhmApi,
   type VhmRequest,
 } from '../../src/backends/acrn/index.js';
-import { Gpa, PAGE_SIZE } from '../../src/core/addresses.js';
+import { Gfn, Gpa, PAGE_SIZE } from '../../src/core/addresses.js';
 import { NULL_GVT_OPS } from '../../src/core/gvt-ops.js';
-import { ABIS, MIB, noAcrn, open } from './support.js';
+import { ABIS, attach, MIB, noAcrn, open } from './support.js';
 
 const BAR = 0x40_0000;
 const PAGE = 0x2_0000;
@@ -165,11 +165,21 @@ for (const abi of ABIS) {
     t.equal(vhm.add_memory_region(vmid, BAR * 2, physical, PAGE_SIZE, MEM_TYPE_UC, MEM_ACCESS_RWX), 0);
     t.equal(vhm.add_memory_region(vmid, BAR * 2, physical, PAGE_SIZE, MEM_TYPE_UC, MEM_ACCESS_RWX), -EINVAL, 'nor over itself');
     t.equal(vhm.vhm_vm_gpa2hpa(vmid, BAR * 2 + 5), physical + 5);
+    const handle = attach(backend, machine);
+    const [there, beside] = [Gfn((BAR * 2) / PAGE_SIZE), Gfn((BAR * 3) / PAGE_SIZE)];
+    t.throws(() => handle.mapGfnToMfn(there, pages.mfn, 1, true), { code: 'OVERLAP' }, 'nor host pages over it');
+    handle.mapGfnToMfn(beside, pages.mfn, 1, true);
+    t.equal(vhm.add_memory_region(vmid, BAR * 3, physical, PAGE_SIZE, MEM_TYPE_UC, MEM_ACCESS_RWX), -EINVAL, 'nor over host pages');
+    handle.mapGfnToMfn(beside, pages.mfn, 1, false);
+    t.equal(vhm.add_memory_region(vmid, BAR * 3, physical, PAGE_SIZE, MEM_TYPE_UC, MEM_ACCESS_RWX), 0, 'which are gone');
+    t.equal(vhm.del_memory_region(vmid, BAR * 3, PAGE_SIZE), 0);
     t.equal(vhm.write_protect_page(vmid, BAR * 2, true), 0);
     t.equal(vhm.write_protect_page(vmid, BAR * 2, false), 0);
     t.equal(vhm.write_protect_page(vmid, 0x7000_0000, true), -EINVAL, 'nothing is there');
     t.equal(vhm.del_memory_region(vmid, BAR * 2, 2 * PAGE_SIZE), -EINVAL, 'not exactly');
     t.equal(vhm.del_memory_region(vmid, BAR * 2, PAGE_SIZE), 0);
+    handle.mapGfnToMfn(there, pages.mfn, 1, true);
+    handle.mapGfnToMfn(there, pages.mfn, 1, false);
     t.equal(vhm.write_protect_page(vmid, PAGE, true), 0);
     t.equal(vhm.write_protect_page(vmid, PAGE + 1, true), -EINVAL, 'not a page');
 

@@ -26,6 +26,8 @@ export class MemorySegments {
   readonly #holes = new Set<number>();
   /** What `map` mapped and `unmap` did not take away. */
   readonly #mapped = new RangeSet<true>();
+  /** Physical memory that `VhmApi` mapped. */
+  readonly #physical = new RangeSet<true>();
   #rows = 0;
 
   constructor(calls: AcrnCalls) {
@@ -37,9 +39,22 @@ export class MemorySegments {
     return this.#rows;
   }
 
-  /** Maps memory of this process. @throws MptError LIMIT, NO_MEMORY, HYPERVISOR; then nothing changed */
+  /** True when something of ours is mapped in [gpa, last]. */
+  touches(gpa: number, last: number): boolean {
+    return this.#mapped.overlapping(gpa, last) !== undefined || this.#physical.overlapping(gpa, last) !== undefined;
+  }
+
+  /** Physical memory was mapped there, or taken away again, past these segments. */
+  physicalMemory(gpa: number, last: number, mapped: boolean): void {
+    if (mapped) this.#physical.add(gpa, last, true);
+    else this.#physical.delete(gpa, last);
+  }
+
+  /** Maps memory of this process. @throws MptError OVERLAP, LIMIT, NO_MEMORY, HYPERVISOR; then nothing changed */
   map(gpa: number, size: number, hva: number, writable = true): void {
     const last = gpa + size - 1;
+    if (this.#physical.overlapping(gpa, last) !== undefined)
+      throw new MptError('OVERLAP', 'physical memory was mapped there (add_memory_region)', { address: gpa, size });
     // What could not be taken away when it was to go is still there; the hypervisor does not survive a mapping over it.
     for (let left = this.#mapped.overlapping(gpa, last); left !== undefined; left = this.#mapped.overlapping(gpa, last))
       this.unmap(left.start, left.end - left.start + 1);

@@ -166,19 +166,26 @@ export class VhmApi {
     const last = gpa + size - 1;
     if (record === undefined || (gpa | host_gpa | size) & (PAGE_SIZE - 1) || size <= 0) return -EINVAL;
     if (mem_type !== MEM_TYPE_UC) return -EOPNOTSUPP;
-    if (record.regions.overlapping(gpa, last) !== undefined || record.vm.machine.memory.touches(gpa, last)) return -EINVAL;
+    const { segments, memory } = record.vm.machine;
+    // Host pages and PVMMIO windows, too: the hypervisor does not survive a mapping over one.
+    if (segments.touches(gpa, last) || memory.touches(gpa, last)) return -EINVAL;
     const result = this.#setRegion(record, gpa, host_gpa, size, access);
-    if (result === 0) record.regions.add(gpa, last, { hpa: host_gpa, access });
-    return result;
+    if (result !== 0) return result;
+    record.regions.add(gpa, last, { hpa: host_gpa, access });
+    segments.physicalMemory(gpa, last, true);
+    return 0;
   }
 
   /** Takes exactly what one add_memory_region mapped away. @returns 0, -EINVAL, or the kernel's answer */
   del_memory_region(vmid: number, gpa: number, size: number): number {
     const record = this.#record(vmid);
     if (record?.regions.exact(gpa, gpa + size - 1) === undefined) return -EINVAL;
-    const result = record.vm.machine.calls.unsetMemseg(gpa, size);
-    if (result === 0) record.regions.delete(gpa, gpa + size - 1);
-    return result;
+    const { calls, segments } = record.vm.machine;
+    const result = calls.unsetMemseg(gpa, size);
+    if (result !== 0) return result;
+    record.regions.delete(gpa, gpa + size - 1);
+    segments.physicalMemory(gpa, gpa + size - 1, false);
+    return 0;
   }
 
   /** Sets (or clears) the write protection of one page. @returns 0, -EINVAL when nothing is mapped there, or the kernel's answer */
