@@ -3,8 +3,9 @@ import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { MptError } from '../../src/core/errors.js';
+import { replaySuite } from '../../src/jobs/suite-recording.js';
 import { Tag } from '../../src/recording/events.js';
-import { replay } from '../../src/recording/index.js';
+import { EventReader, replay, type SuiteHeader } from '../../src/recording/index.js';
 import { mpt, mptInNamespace, noNamespaces } from '../cli/mpt.js';
 import { Random } from '../core/random.js';
 import { folder, newFile, putTogether, recorded, same, takeApart } from './rig.js';
@@ -209,9 +210,10 @@ t.test('mpt conformance --record and mpt replay', async (t) => {
   ] as const) {
     const text = Buffer.from(JSON.stringify({ what: 'open', args: [{}], ...crossing }));
     const block = Buffer.from([Tag.CROSSING, (text.length & 127) | 128, text.length >> 7, ...text]);
-    const refused = mpt('replay', putTogether({ head, blocks: [block] }));
-    t.match(refused, { code: 2, stderr: /^mpt: BAD_RECORDING: .*\n$/ });
-    t.match(refused.stderr, why);
+    const reader = new EventReader(putTogether({ head, blocks: [block] }));
+    const context = { stopped: () => false, progress: () => undefined };
+    t.throws(() => replaySuite(reader, reader.header as SuiteHeader, context), { code: 'BAD_RECORDING', message: why });
+    reader.close();
   }
 });
 
