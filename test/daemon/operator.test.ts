@@ -5,10 +5,11 @@ import { readFileSync, statSync } from 'node:fs';
 import { request } from 'node:http';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { readDaemonConfig } from '../../src/cli/daemon/config.js';
-import { Log } from '../../src/cli/daemon/log.js';
+import { Log, lineWriter } from '../../src/cli/daemon/log.js';
 import { MptError } from '../../src/core/errors.js';
 import { plainMpt, TestDaemon, uuid } from './support.js';
 
@@ -111,6 +112,22 @@ t.test('the log: one line an event, whatever was written', async (t) => {
   t.equal(lines.length, 1);
   t.match(JSON.parse(lines[0] as string), { time: /^\d{4}-.*Z$/, level: 'warn', message: 'write refused', path: '\n', code: 'BUSY' });
   t.same([...json.refusals], [['BUSY', 1]]);
+});
+
+t.test('a log that nobody reads takes bounded memory', async (t) => {
+  const stream = new PassThrough();
+  const write = lineWriter(stream, (lost) => `lost ${lost}\n`);
+  for (let i = 0; i < 3000; i++) write(`${'x'.repeat(1023)}\n`);
+  t.equal(stream.writableLength + stream.readableLength <= (1 << 20) + stream.readableHighWaterMark, true);
+  let read = '';
+  stream.on('data', (piece) => {
+    read += piece;
+  });
+  await new Promise(setImmediate);
+  write('next\n');
+  await new Promise(setImmediate);
+  const lost = Number(/^lost (\d+)\nnext\n$/m.exec(read)?.[1]);
+  t.equal(read.split('x\n').length - 1 + lost, 3000, 'and who reads again is told');
 });
 
 t.test('shell completion', async (t) => {

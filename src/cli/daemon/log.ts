@@ -1,4 +1,5 @@
 /** The daemon's log: one line an event on stderr, for people or as JSON. */
+import type { Writable } from 'node:stream';
 import { MptError } from '../../core/errors.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
@@ -13,6 +14,22 @@ export interface LogOptions {
   readonly write?: (line: string) => void;
 }
 
+/** Bytes that may wait for whoever reads the log. */
+const WAITING_MAX = 1 << 20;
+
+/** Writes lines to a stream; who does not read it loses lines, and is told how many by the line that `told` makes. */
+export function lineWriter(stream: Writable, told: (lost: number) => string): (line: string) => void {
+  let lost = 0;
+  return (line) => {
+    if (stream.writableLength + line.length > WAITING_MAX) {
+      lost++;
+      return;
+    }
+    stream.write(lost === 0 ? line : told(lost) + line);
+    lost = 0;
+  };
+}
+
 export class Log {
   /** Refusals by error code. */
   readonly refusals = new Map<string, number>();
@@ -20,10 +37,11 @@ export class Log {
   readonly #level: number;
   readonly #write: (line: string) => void;
 
-  constructor({ format, level, write = (line) => process.stderr.write(line) }: LogOptions) {
+  constructor({ format, level, write }: LogOptions) {
     this.#json = format === 'json';
     this.#level = LEVELS.indexOf(level);
-    this.#write = write;
+    this.#write =
+      write ?? lineWriter(process.stderr, (count) => this.#text('warn', 'lines of the log lost, since nobody read it', { count }));
   }
 
   error = (message: string, fields?: LogFields): void => this.#line('error', message, fields);
@@ -38,15 +56,15 @@ export class Log {
     this.#line(MptError.is(error) ? 'warn' : 'error', `${what} refused`, { ...fields, ...reason });
   }
 
-  #line(level: LogLevel, message: string, fields: LogFields = {}): void {
-    if (LEVELS.indexOf(level) > this.#level) return;
+  #line(level: LogLevel, message: string, fields?: LogFields): void {
+    if (LEVELS.indexOf(level) <= this.#level) this.#write(this.#text(level, message, fields));
+  }
+
+  #text(level: LogLevel, message: string, fields: LogFields = {}): string {
     const known = Object.entries(fields).filter(([, value]) => value !== undefined);
-    if (this.#json) {
-      this.#write(`${JSON.stringify({ time: new Date().toISOString(), level, message, ...Object.fromEntries(known) })}\n`);
-      return;
-    }
+    if (this.#json) return `${JSON.stringify({ time: new Date().toISOString(), level, message, ...Object.fromEntries(known) })}\n`;
     const text = known.map(([name, value]) => ` ${name}=${shown(value)}`).join('');
-    this.#write(`mpt: ${level === 'info' ? '' : `${level}: `}${message}${text}\n`);
+    return `mpt: ${level === 'info' ? '' : `${level}: `}${message}${text}\n`;
   }
 }
 
