@@ -2,7 +2,7 @@
  * Events into blocks, and blocks, compressed, into a file. A block is whole in the file or not there at all for a reader, so a process
  * that dies leaves a recording that is good up to its last block.
  */
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fchmodSync, fstatSync, openSync, writeSync } from 'node:fs';
 import { deflateSync } from 'node:zlib';
 import { MptError } from '../core/errors.js';
 import { BLOB_MAX, DIFFERENCE, EVENTS, FIELDS_MAX, NUMBER_MAX, UNSIGNED } from './events.js';
@@ -46,6 +46,8 @@ export class EventWriter {
     const size = Buffer.alloc(4);
     size.writeUInt32LE(head.length);
     try {
+      // A file that was there keeps its mode when it is opened; what is no file is not ours to change.
+      if (fstatSync(this.#fd).isFile()) fchmodSync(this.#fd, 0o600);
       this.#write(Buffer.concat([Buffer.from(MAGIC, 'latin1'), size, head]));
     } catch (error) {
       closeSync(this.#fd);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { MptError } from '../../src/core/errors.js';
 import { replaySuite } from '../../src/jobs/suite-recording.js';
+import { EventWriter } from '../../src/recording/event-writer.js';
 import { Tag } from '../../src/recording/events.js';
 import { EventReader, replay, type SuiteHeader } from '../../src/recording/index.js';
 import { mpt, mptInNamespace, noNamespaces } from '../cli/mpt.js';
@@ -24,6 +25,21 @@ const copyOf = (path: string, bytes = readFileSync(path)): string => {
   writeFileSync(copy, bytes);
   return copy;
 };
+
+t.test('a file that others could read before is for its owner alone from then on', (t) => {
+  const path = newFile();
+  writeFileSync(path, 'what was there', { mode: 0o644 });
+  new EventWriter(
+    path,
+    JSON.parse(
+      takeApart(recorded(() => undefined))
+        .head.subarray(12)
+        .toString(),
+    ),
+  ).close();
+  t.equal(statSync(path).mode & 0o777, 0o600);
+  t.end();
+});
 
 t.test('a file that is cut off anywhere is good up to its last whole block', async (t) => {
   const path = long();
