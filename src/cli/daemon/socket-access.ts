@@ -33,6 +33,8 @@ export class SocketAccess implements AccessDriver {
   readonly #listeners = new Map<Vgpu, SocketListener>();
   /** When it was last told of a client that was sent away. */
   readonly #told = new WeakMap<Vgpu, number>();
+  /** vGPUs for whose device's end a next client waits. */
+  readonly #followed = new Set<Vgpu>();
   /** Display sockets that close. */
   readonly #closing = new Map<Vgpu, Promise<void>>();
 
@@ -79,10 +81,17 @@ export class SocketAccess implements AccessDriver {
       this.#pause(vgpu, listener);
       return;
     }
-    // The last client has gone, and its device will in a moment: this one is not sent away for that.
+    // The last client has gone, and its device will in a moment: one is not sent away for that, more are.
     const ending = vgpu.inUse ? undefined : vgpu.running?.ended;
     if (ending === undefined) this.#start(vgpu, connection, listener.path);
-    else void ending.then(() => this.#start(vgpu, connection, listener.path));
+    else if (this.#followed.has(vgpu)) closeSync(connection);
+    else {
+      this.#followed.add(vgpu);
+      void ending.then(() => {
+        this.#followed.delete(vgpu);
+        this.#start(vgpu, connection, listener.path);
+      });
+    }
   }
 
   #start(vgpu: Vgpu, connection: number, path: string): void {
