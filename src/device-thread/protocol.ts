@@ -69,5 +69,5 @@ export interface JobContext {
   takeRequest(): JobRequest | undefined;
 }
 
-/** A job runs on the device thread, synchronously; its result must be structured-cloneable. */
-export type Job<Input, Output> = (input: Input, context: JobContext) => Output;
+/** A job runs on the device thread; what it awaits is the loading of its modules. Its result must be structured-cloneable. */
+export type Job<Input, Output> = (input: Input, context: JobContext) => Output | Promise<Output>;

@@ -26,7 +26,7 @@ try {
   const { job } = (await import(jobUrl)) as { job: Job<unknown, unknown> };
   // Loading takes a while; a stop that came meanwhile need not wait until the job has opened what it would only close.
   if (Atomics.load(words, 0) !== 0) throw new MptError('STOPPED', 'stopped before it began');
-  const value = job(input, {
+  const value = await job(input, {
     stopFlag: control,
     threadNs,
     stopped: () => Atomics.load(words, 0) !== 0,

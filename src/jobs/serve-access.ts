@@ -1,5 +1,6 @@
 /** What the main thread does with the device itself: the bus's read, write, set_irqs and reset. */
-import { ADDRESS_SPACES, type AddressSpace, Counter } from '../core/bus/index.js';
+import { Counter } from '../core/bus/counters.js';
+import { ADDRESS_SPACES, type AddressSpace } from '../core/bus/driver.js';
 import { type Errno, RegionIndex, type VfioDevice } from '../core/vfio/device.js';
 import type { IrqSetRequest } from '../core/vfio/irqs.js';
 import type { Counters } from './counters.js';

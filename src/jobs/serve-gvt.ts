@@ -1,13 +1,13 @@
 /** A GVT-g vGPU on a vfio-user socket: the device model over the backend of the same name. */
-import { vfioUser } from '../backends/vfio-user/index.js';
+import { ServingBackend } from '../backends/vfio-user/serving.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
 import { DEFAULT_CONNECTOR } from '../core/gvt/display/connector.js';
-import type { Gvt } from '../core/gvt/gvt.js';
-import type { JobContext } from '../device-thread/protocol.js';
-import { type OpenTrace, openGvt, openTrace, type Recorded } from '../recording/index.js';
-import { deviceMemories } from '../vfio/index.js';
+import { Gvt } from '../core/gvt/gvt.js';
+import type { Recorded } from '../recording/index.js';
+import { type OpenTrace, openTrace } from '../recording/trace-file.js';
+import { deviceMemories, realServerCalls } from '../vfio/index.js';
 import { trafficCounts } from './counters.js';
-import { recordOf, type Served, type ServeHooks, type ServeInput } from './serve.js';
+import { recordOf, type Serve, type ServeHooks, type ServeInput } from './serve.js';
 import { ServedVgpu } from './served-vgpu.js';
 
 const DEFAULT_TYPE = 'GVTg_V4_8';
@@ -24,10 +24,10 @@ const SHORTEST_WAIT_MS = 0.02;
 /** The same while it has not, unless the end of a frame comes before. */
 const QUIET_WAIT_MS = 15;
 
-export function serveGvt(input: ServeInput, hooks: ServeHooks, { stopFlag, threadNs }: Pick<JobContext, 'stopFlag' | 'threadNs'>): Served {
+export const serve: Serve = (input, hooks, { stopFlag, threadNs }, recording) => {
   const { place, type = DEFAULT_TYPE, resources = {}, trustClient, display = true, connector = DEFAULT_CONNECTOR, seat, state } = input;
   const trace = openedTrace(input, hooks);
-  const backend = vfioUser.open({ trustClient });
+  const backend = new ServingBackend(realServerCalls, { trustClient });
   let recorded: Recorded<Gvt> | undefined;
   try {
     backend.stopFlag = stopFlag;
@@ -40,13 +40,9 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, { stopFlag, threa
     const onGuestError = (_vgpu: number, what: string): void => hooks.onComplaint(`the guest: ${what}`);
     const gpu = seat === undefined ? {} : { ...seat.gpu, schedule: seat.schedule, threadNs };
     const traced = trace === undefined ? {} : { trace: trace.log };
-    const opened = openGvt(
-      backend,
-      { ...gpu, ...traced, memories: deviceMemories, switchPaceMs: SWITCH_PACE_MS, onGuestError },
-      recordOf(input, hooks),
-    );
-    recorded = opened;
-    const gvt = opened.device;
+    const options = { ...gpu, ...traced, memories: deviceMemories, switchPaceMs: SWITCH_PACE_MS, onGuestError };
+    recorded = recording?.openGvt(backend, options, recordOf(input, hooks));
+    const gvt = recorded?.device ?? new Gvt(backend, options);
     const spec = { vmId: machine.vmId, ...(seat === undefined ? {} : { share: seat.share }) };
     const vgpu = state === undefined ? gvt.createVgpu({ type, resources, display, connector, ...spec }) : gvt.restoreVgpu(spec, state);
     const shown = new ServedVgpu(gvt, machine, vgpu, spec);
@@ -73,14 +69,14 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, { stopFlag, threa
         }
         // A guest that polls a register leaves no pause, and the engine must go on all the same.
         if (request !== undefined && performance.now() - lastSlice < BUSY_WAIT_MS) return;
-        if (request === undefined) opened.idle();
+        if (request === undefined) recorded?.idle();
         gvt.runSlice(request === undefined ? SLICE_COMMANDS : SHORT_SLICE_COMMANDS);
         // From its end on: a slow slice does not take the time of the accesses that waited for it.
         lastSlice = performance.now();
       },
       close: () => {
         gvt.destroy();
-        opened.close();
+        recorded?.close();
         backend.close();
         trace?.close();
       },
@@ -91,7 +87,7 @@ export function serveGvt(input: ServeInput, hooks: ServeHooks, { stopFlag, threa
     trace?.close();
     throw error;
   }
-}
+};
 
 /** @throws MptError IO when the file cannot be made */
 function openedTrace({ trace }: ServeInput, { onComplaint }: ServeHooks): OpenTrace | undefined {

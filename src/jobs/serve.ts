@@ -1,18 +1,20 @@
-/** A device on a vfio-user socket, on the device thread, until it is stopped; or for one client, until that goes. */
+/**
+ * A device on a vfio-user socket, on the device thread, until it is stopped; or for one client, until that goes.
+ *
+ * What a thread loads it holds as long as it lives, most of what a device takes: so only what this device needs is loaded.
+ */
 import type { GvtSeat } from '../core/bus/index.js';
 import { MptError } from '../core/errors.js';
 import type { Connector } from '../core/gvt/display/connector.js';
 import { checkedEdid } from '../core/gvt/display/edid.js';
 import type { ExplicitResources } from '../core/gvt/explicit-resources.js';
-import { findSampleType, Samples } from '../core/samples/index.js';
 import type { Picture, PixelMemory, VfioDevice } from '../core/vfio/device.js';
 import { changeMonitor, type MonitorChange } from '../core/vfio/edid-user.js';
 import type { Job, JobContext } from '../device-thread/protocol.js';
-import { openRecordedDevice, type Recorded, type RecordOptions } from '../recording/index.js';
-import { deviceMemories, realServerCalls, type ServerPlace, VfioUserServer } from '../vfio/index.js';
-import { Counters, trafficCounts } from './counters.js';
+import type { RecordOptions } from '../recording/index.js';
+import type { ServerPlace } from '../vfio/index.js';
+import { Counters } from './counters.js';
 import { type AccessRequest, answerAccess } from './serve-access.js';
-import { serveGvt } from './serve-gvt.js';
 import type { ServedDeviceName } from './served-devices.js';
 import type { StateOrder } from './served-vgpu.js';
 
@@ -95,17 +97,22 @@ export interface Served {
   close(): void;
 }
 
+/** The recorder's module, where there is something to record. */
+export type Recording = typeof import('../recording/index.js') | undefined;
+
 /** How a device of a kind is put on its socket. */
+export type Serve = (input: ServeInput, hooks: ServeHooks, context: JobContext, recording: Recording) => Served;
+
 export interface ServeHooks {
   readonly onConnect: () => void;
   readonly onDisconnect: (why: string) => void;
   readonly onComplaint: (text: string) => void;
 }
 
-/** Also how long a question of the main thread, a picture, may wait while no client does anything. */
-const WAIT_MS = 30;
-
-export const job: Job<ServeInput, ServeOutput> = (input, context) => {
+export const job: Job<ServeInput, ServeOutput> = async (input, context) => {
+  const { serve } = (await (input.device === 'gvt' ? import('./serve-gvt.js') : import('./serve-sample.js'))) as { serve: Serve };
+  const recording = input.record === undefined ? undefined : await import('../recording/index.js');
+  if (context.stopped()) return { clients: 0 };
   let clients = 0;
   const notice = (value: ServeNotice): void => context.notice(value);
   const hooks: ServeHooks = {
@@ -113,7 +120,7 @@ export const job: Job<ServeInput, ServeOutput> = (input, context) => {
     onDisconnect: (why) => notice({ type: 'disconnected', client: clients, why }),
     onComplaint: (text) => notice({ type: 'complaint', text }),
   };
-  const served = input.device === 'gvt' ? serveGvt(input, hooks, context) : openSample(input, input.device, hooks);
+  const served = serve(input, hooks, context, recording);
   const pixels = sharedPixels();
   const counters = input.counters === undefined ? undefined : new Counters(input.counters, () => served.counts());
   try {
@@ -130,53 +137,9 @@ export const job: Job<ServeInput, ServeOutput> = (input, context) => {
   }
 };
 
-const DEFAULT_TYPES = { mbochs: 'medium', mdpy: 'xga' } as const;
-
 /** What a recording that ends early tells. */
 export const recordOf = ({ record }: ServeInput, { onComplaint }: ServeHooks): RecordOptions | undefined =>
   record === undefined ? undefined : { path: record, onFailure: ({ message }) => onComplaint(`the recording has ended: ${message}`) };
-
-function openSample(input: ServeInput, kind: 'mbochs' | 'mdpy', hooks: ServeHooks): Served {
-  const { place, trustClient } = input;
-  const type = findSampleType(input.type ?? DEFAULT_TYPES[kind], kind);
-  const sample = new Samples(deviceMemories).create(type);
-  const record = recordOf(input, hooks);
-  let recorded: Recorded<VfioDevice> | undefined;
-  let device: VfioDevice = sample;
-  let server: VfioUserServer;
-  try {
-    if (record !== undefined) {
-      recorded = openRecordedDevice(sample, kind, type.name, record);
-      device = recorded.device;
-    }
-    server = new VfioUserServer(realServerCalls, place, device, { ...hooks, trustFiles: trustClient });
-  } catch (error) {
-    recorded?.close();
-    sample.close();
-    throw error;
-  }
-  return {
-    device,
-    get ended() {
-      return server.ended;
-    },
-    counts: () => trafficCounts(server.clients, server.traffic),
-    step: () => {
-      const access = server.receive(WAIT_MS);
-      if (access === undefined) {
-        recorded?.idle();
-        return;
-      }
-      const { write, region, offset, bytes } = access;
-      server.complete(write ? device.write(region, offset, bytes) : device.read(region, offset, bytes));
-    },
-    close: () => {
-      server.close();
-      recorded?.close();
-      sample.close();
-    },
-  };
-}
 
 /** One buffer that both threads see, for as long as the size stays: the main thread is done with a picture when it asks for the next. */
 function sharedPixels(): PixelMemory {

@@ -1,5 +1,5 @@
 /** What only a process of its own shows: files that are shortened under a mapping, and what clients and devices cost. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
@@ -81,4 +81,23 @@ t.test('what a device costs beyond its framebuffer', async (t) => {
     );
     t.ok(each < limit, `${each.toFixed(1)} MiB`);
   }
+});
+
+/** Modules of ours that come with one: what it imports by a statement, and so on. */
+function loadedBy(job: string): string[] {
+  const urls = new Set([new URL(`../../src/${job}`, import.meta.url).href]);
+  for (const url of urls)
+    for (const [, name] of readFileSync(new URL(url), 'utf8').matchAll(/^(?:import|export) [^;]*'(\.[^']+)';/gm))
+      urls.add(new URL(name as string, url).href);
+  return [...urls].map((url) => url.replace(/^.*\/build\/src\//, ''));
+}
+
+t.test('a device thread loads what its device needs: most of what it costs is what it loads', (t) => {
+  const [job, sample, gvt] = ['jobs/serve.js', 'jobs/serve-sample.js', 'jobs/serve-gvt.js'].map(loadedBy) as [string[], string[], string[]];
+  const found = (modules: string[], where: RegExp): string[] => modules.filter((module) => where.test(module));
+  t.ok(gvt.includes('core/gvt/engine/streamer.js') && sample.includes('core/samples/mbochs.js'), 'the device itself');
+  t.same(found(job, /^(core\/(samples|bus\/bus)|recording|backends|vfio)\b/), [], 'either device');
+  t.same(found(sample, /^(core\/gvt\/(?!display\/(edid|connector|monitors|timings))|recording|backends|pc)\b/), [], 'a display device');
+  t.same(found(gvt, /^(recording\/(?!trace-file)|pc\/|native\/child|core\/bus\/bus|core\/samples\/(mbochs|mdpy))/), [], 'a vGPU');
+  t.end();
 });

@@ -5,8 +5,8 @@ import type { VgpuAttachment } from '../../core/mpt.js';
 import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
 import { PageSnapshots } from '../../native/page-snapshots.js';
 import { TRACKED_PAGES_MAX, VM_FRAMES } from './abi.js';
-import type { VfioUserBackend } from './backend.js';
 import type { PresentedFunction } from './presented.js';
+import type { ServingBackend } from './serving.js';
 
 /** The VM of a handle. */
 export interface VfioUserVm {
@@ -21,7 +21,7 @@ export class VfioUserHandle extends MptHandle {
   readonly #vm: VfioUserVm;
   readonly #snapshots = new PageSnapshots((gfn, target) => this.#readPage(gfn, target));
 
-  constructor(backend: VfioUserBackend, vm: VfioUserVm, vgpu: VgpuAttachment, presented: PresentedFunction) {
+  constructor(backend: ServingBackend, vm: VfioUserVm, vgpu: VgpuAttachment, presented: PresentedFunction) {
     super(backend, vgpu, { ...DEFAULT_LIMITS, pinnedPages: backend.pinLimit, trackedPages: TRACKED_PAGES_MAX });
     this.#vm = vm;
     this.presented = presented;

@@ -21,10 +21,10 @@ import { VfioUserClient } from '../../vfio/client.js';
 import { Session } from '../../vfio/session.js';
 import { socketTransportPair } from '../../vfio/transport.js';
 import { firstFrameOf } from './abi.js';
-import type { VfioUserBackend, VfioUserMachine } from './backend.js';
 import { GuestFunction } from './guest-function.js';
 import { AccessPieces } from './pieces.js';
 import type { PresentedFunction } from './presented.js';
+import type { ServingBackend, VfioUserMachine } from './serving.js';
 
 /** Both ends of one function. */
 interface Link {
@@ -39,7 +39,7 @@ const ROUNDS_MAX = 1000;
 export class InterpretedMachine implements Machine, VfioUserMachine, RequestSource {
   readonly vmId: VmId;
   readonly ram: readonly RamRegion[];
-  readonly #backend: VfioUserBackend;
+  readonly #backend: ServingBackend;
   readonly #memories: readonly DeviceMemory[];
   readonly #memory: GuestRam;
   readonly #pc: Pc;
@@ -51,7 +51,7 @@ export class InterpretedMachine implements Machine, VfioUserMachine, RequestSour
   #delivered: IoRequest | undefined;
   #closed = false;
 
-  constructor(backend: VfioUserBackend, vmId: VmId, spec: MachineSpec) {
+  constructor(backend: ServingBackend, vmId: VmId, spec: MachineSpec) {
     this.#backend = backend;
     this.vmId = vmId;
     const allocator = new MemfdMemories(backend.system.sys);

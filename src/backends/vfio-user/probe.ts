@@ -31,6 +31,8 @@ const CAPABILITIES: Readonly<Capabilities> = Object.freeze({
 });
 
 const WITH_QEMU: Readonly<Capabilities> = Object.freeze({ ...CAPABILITIES, wholeBus: false });
+/** VMs come to a socket, and none is made here. */
+export const SERVING: Readonly<Capabilities> = Object.freeze({ ...WITH_QEMU, machine: false });
 
 /** @param qemu VMs are made in QEMU, which has devices of its own */
 export const capabilitiesOf = (qemu: boolean): Readonly<Capabilities> => (qemu ? WITH_QEMU : CAPABILITIES);

@@ -12,12 +12,12 @@ import { OwnedChild } from '../../native/child.js';
 import { POLL } from '../../native/syscalls.js';
 import { VfioUserServer } from '../../vfio/server.js';
 import { firstFrameOf } from './abi.js';
-import type { VfioUserBackend, VfioUserMachine } from './backend.js';
 import { AccessPieces } from './pieces.js';
 import { PortFunction } from './port-function.js';
 import { PresentedFunction } from './presented.js';
 import { deviceArguments, GO_PORT, layoutOf, PORT_BARS, PORT_DEVICE, qemuCommand, startCode } from './qemu-command.js';
 import { Qmp } from './qmp.js';
+import type { ServingBackend, VfioUserMachine } from './serving.js';
 
 interface Served {
   presented: PresentedFunction;
@@ -35,7 +35,7 @@ export class QemuMachine implements Machine, VfioUserMachine, RequestSource {
   readonly vmId: VmId;
   readonly ram: readonly RamRegion[];
   readonly stopToken: StopToken;
-  readonly #backend: VfioUserBackend;
+  readonly #backend: ServingBackend;
   readonly #command: readonly string[];
   readonly #stopFlag: Int32Array;
   readonly #counts = new Float64Array(IO_KIND_NAMES.length);
@@ -59,7 +59,7 @@ export class QemuMachine implements Machine, VfioUserMachine, RequestSource {
   #closed = false;
 
   /** @throws MptError UNSUPPORTED for RAM that no PC has */
-  constructor(backend: VfioUserBackend, vmId: VmId, spec: MachineSpec, command: readonly string[]) {
+  constructor(backend: ServingBackend, vmId: VmId, spec: MachineSpec, command: readonly string[]) {
     layoutOf(spec.ram);
     this.#backend = backend;
     this.vmId = vmId;

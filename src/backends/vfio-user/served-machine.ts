@@ -8,9 +8,9 @@ import type { VfioDevice } from '../../core/vfio/device.js';
 import { IrqSet } from '../../core/vfio/irqs.js';
 import { type ServerEvents, type ServerPlace, VfioUserServer } from '../../vfio/server.js';
 import { firstFrameOf } from './abi.js';
-import type { VfioUserBackend, VfioUserMachine } from './backend.js';
 import { AccessPieces } from './pieces.js';
 import type { PresentedFunction } from './presented.js';
+import type { ServingBackend, VfioUserMachine } from './serving.js';
 
 /** Accesses that are answered without a delivery before the caller gets its turn. */
 const UNDELIVERED_MAX = 256;
@@ -19,7 +19,7 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
   readonly vmId: VmId;
   readonly #place: ServerPlace;
   readonly stopToken: StopToken;
-  readonly #backend: VfioUserBackend;
+  readonly #backend: ServingBackend;
   readonly #events: ServerEvents;
   readonly #pieces = new AccessPieces();
   readonly #counts = new Float64Array(IO_KIND_NAMES.length);
@@ -31,7 +31,7 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
   #delivered = false;
   #closed = false;
 
-  constructor(backend: VfioUserBackend, vmId: VmId, place: ServerPlace, events: ServerEvents) {
+  constructor(backend: ServingBackend, vmId: VmId, place: ServerPlace, events: ServerEvents) {
     this.#backend = backend;
     this.vmId = vmId;
     this.#place = place;

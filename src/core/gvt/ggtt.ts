@@ -27,6 +27,9 @@ const LOW_WRITTEN = 1;
 const HIGH_WRITTEN = 2;
 /** Page views kept at once; a 4K surface is 8,100 pages. All are dropped together at this bound. */
 const CACHED_PAGES_MAX = 16_384;
+/** Entries in a block of views. */
+const BLOCK_SHIFT = 9;
+const BLOCK_MASK = (1 << BLOCK_SHIFT) - 1;
 
 export class Ggtt implements GpuMemory, Saved {
   readonly #aperture: GpuRange;
@@ -39,10 +42,10 @@ export class Ggtt implements GpuMemory, Saved {
   /** Low and high half of each entry as the guest sees it; aperture entries first. */
   readonly #guest: Uint32Array;
   readonly #halves: Uint8Array;
-  /** DMA addresses. Not saved: the host's; mapped again. */
+  /** DMA addresses plus 1: what was never written is 0, takes no memory and is SCRATCH. Not saved: the host's; mapped again. */
   readonly #addresses: Float64Array;
-  /** Not saved: views of the host's memory. */
-  readonly #pages: (GpuPage | undefined)[];
+  /** By block of entries, absent while there is none in it. Not saved: views of the host's memory. */
+  readonly #pages: ((GpuPage | undefined)[] | undefined)[];
   /** Not saved: counts `#pages`. */
   #cachedPages = 0;
   /** Not saved: counts `#addresses`. */
@@ -66,8 +69,8 @@ export class Ggtt implements GpuMemory, Saved {
     const entries = this.#apertureEntries + parts.hidden.size / PAGE_SIZE;
     this.#guest = new Uint32Array(entries * 2);
     this.#halves = new Uint8Array(entries);
-    this.#addresses = new Float64Array(entries).fill(SCRATCH);
-    this.#pages = new Array<GpuPage | undefined>(entries).fill(undefined);
+    this.#addresses = new Float64Array(entries);
+    this.#pages = new Array<undefined>(Math.ceil(entries / (BLOCK_MASK + 1))).fill(undefined);
   }
 
   /** Entries that have a DMA mapping now. */
@@ -125,7 +128,7 @@ export class Ggtt implements GpuMemory, Saved {
   page(address: number): GpuPage | undefined {
     const index = this.#indexOf(address);
     if (index < 0) return undefined;
-    const page = this.#pages[index];
+    const page = this.#pages[index >>> BLOCK_SHIFT]?.[index & BLOCK_MASK];
     return page !== undefined && !page.gone ? page : this.#view(index);
   }
 
@@ -159,7 +162,9 @@ export class Ggtt implements GpuMemory, Saved {
       // Once the VM is gone, half a million failing calls would only take time.
       if (address !== SCRATCH && attached) attached = this.#release(address);
     }
-    this.#guest.fill(0);
+    // Most of a table may never have been written and takes no memory, which reading does not change.
+    const guest = this.#guest;
+    for (let i = 0; i < guest.length; i++) if (guest[i] !== 0) guest[i] = 0;
     this.#halves.fill(COMPLETE);
   }
 
@@ -185,7 +190,7 @@ export class Ggtt implements GpuMemory, Saved {
     this.#stale = false;
     for (let index = 0; index < this.#halves.length; index++) {
       const low = this.#guest[index * 2] as number;
-      if (this.#halves[index] !== COMPLETE || (low & PRESENT) === 0 || this.#addresses[index] !== SCRATCH) continue;
+      if (this.#halves[index] !== COMPLETE || (low & PRESENT) === 0 || this.#addressOf(index) !== SCRATCH) continue;
       const gfn = frameOf(low, this.#guest[index * 2 + 1] as number);
       if (this.#frames?.isValidGfn(gfn) !== false) this.#map(index, gfn);
     }
@@ -193,8 +198,13 @@ export class Ggtt implements GpuMemory, Saved {
 
   /** DMA address behind an own entry, or SCRATCH. */
   #address(index: number): number {
-    if (this.#stale && this.#addresses[index] === SCRATCH) this.#mapAll();
-    return this.#addresses[index] as number;
+    if (this.#stale && this.#addressOf(index) === SCRATCH) this.#mapAll();
+    return this.#addressOf(index);
+  }
+
+  /** The same as it stands. */
+  #addressOf(index: number): number {
+    return (this.#addresses[index] as number) - 1;
   }
 
   #exchangeHalves(state: StateStream): void {
@@ -242,7 +252,7 @@ export class Ggtt implements GpuMemory, Saved {
   }
 
   #commit(index: number, low: number, high: number): void {
-    const address = this.#addresses[index] as number;
+    const address = this.#addressOf(index);
     const gfn = frameOf(low, high);
     const kept =
       address !== SCRATCH &&
@@ -262,7 +272,7 @@ export class Ggtt implements GpuMemory, Saved {
         this.#log.guestError(`GGTT: the frame ${hex(gfn)} is not guest memory`);
         return;
       }
-      this.#addresses[index] = this.#dma.dmaMapGuestPage(gfn, PAGE_SIZE);
+      this.#addresses[index] = this.#dma.dmaMapGuestPage(gfn, PAGE_SIZE) + 1;
       this.#mapped++;
     } catch (error) {
       refusedByHypervisor(this.#log, error);
@@ -276,12 +286,13 @@ export class Ggtt implements GpuMemory, Saved {
 
   /** Points the entry to scratch. @returns the DMA address that it had */
   #forget(index: number): number {
-    const address = this.#addresses[index] as number;
+    const address = this.#addressOf(index);
     if (address === SCRATCH) return SCRATCH;
-    this.#addresses[index] = SCRATCH;
+    this.#addresses[index] = 0;
     this.#mapped--;
-    if (this.#pages[index] !== undefined) {
-      this.#pages[index] = undefined;
+    const block = this.#pages[index >>> BLOCK_SHIFT];
+    if (block?.[index & BLOCK_MASK] !== undefined) {
+      block[index & BLOCK_MASK] = undefined;
       this.#cachedPages--;
     }
     return address;
@@ -304,7 +315,10 @@ export class Ggtt implements GpuMemory, Saved {
     try {
       const page = viewPage(this.#dma, address as DmaAddress);
       if (this.#cachedPages >= CACHED_PAGES_MAX) this.dropPages();
-      this.#pages[index] = page;
+      const at = index >>> BLOCK_SHIFT;
+      const block = this.#pages[at] ?? new Array<undefined>(BLOCK_MASK + 1).fill(undefined);
+      block[index & BLOCK_MASK] = page;
+      this.#pages[at] = block;
       this.#cachedPages++;
       return page;
     } catch {

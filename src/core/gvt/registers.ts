@@ -146,7 +146,8 @@ export class RegisterFile implements RegisterStore, RegisterPort, Saved {
     this.#context = context;
     this.#index = table.index;
     this.#entries = table.entries;
-    this.#words = table.initial.slice();
+    this.#words = new Uint32Array(DWORDS);
+    this.restore();
   }
 
   /** Stored dword, without side effects. Offsets wrap at the register file's end. */
@@ -160,7 +161,10 @@ export class RegisterFile implements RegisterStore, RegisterPort, Saved {
 
   /** Puts [0, end) back to its reset values. @param end byte offset, default the whole file */
   restore(end = REGISTER_FILE_SIZE): void {
-    this.#words.set(this.table.initial.subarray(0, end >>> 2));
+    const words = this.#words;
+    const { initial } = this.table;
+    // Most of the file is never written and takes no memory, which reading does not change and a copy of it would.
+    for (let i = 0; i < end >>> 2; i++) if (words[i] !== initial[i]) words[i] = initial[i] as number;
   }
 
   /** What is stored. Nothing of it is trusted: whoever uses a register takes it for what a guest has written. */
