@@ -13,15 +13,14 @@ import { ServedVgpu } from './served-vgpu.js';
 const DEFAULT_TYPE = 'GVTg_V4_8';
 /** Commands that the engine executes in one slice. */
 const SLICE_COMMANDS = 4096;
-/** How long the guest is waited for while work waits for a semaphore or for another vGPU's turn. */
-const BUSY_WAIT_MS = 1;
-/** A slice between accesses of a guest that leaves no pause: it waits for each while the engine runs. */
+/** A slice between accesses of a guest that leaves no pause, once in so long: it waits for each while the engine runs. */
+const ACCESSES_MS = 1;
 const SHORT_SLICE_COMMANDS = 1024;
 /** Each interrupt costs a guest behind a socket several round trips: measured (bench/README.md, vfio-user), with an emulated CPU. */
 const SWITCH_PACE_MS = 1;
 /** The clock and the kernel's timer do not end a wait at the same moment. */
 const SHORTEST_WAIT_MS = 0.02;
-/** The same while it has not, unless the end of a frame comes before. */
+/** How long the guest is waited for while nothing runs, unless the end of a frame comes before. */
 const QUIET_WAIT_MS = 15;
 
 export const serve: Serve = (input, hooks, { stopFlag, threadNs }, recording) => {
@@ -48,8 +47,8 @@ export const serve: Serve = (input, hooks, { stopFlag, threadNs }, recording) =>
     const shown = new ServedVgpu(gvt, machine, vgpu, spec);
     let lastSlice = performance.now();
     const quietMs = (): number =>
-      Math.min(QUIET_WAIT_MS, Math.max(BUSY_WAIT_MS, Math.ceil(gvt.untilTickMs)), Math.max(SHORTEST_WAIT_MS, gvt.untilSwitchMs));
-    const waitMs = (): number => (gvt.canGoOn ? 0 : gvt.hasWork ? BUSY_WAIT_MS : quietMs());
+      Math.min(QUIET_WAIT_MS, Math.max(1, Math.ceil(gvt.untilTickMs)), Math.max(SHORTEST_WAIT_MS, gvt.untilSwitchMs));
+    const waitMs = (): number => (gvt.hasWork ? gvt.untilWorkMs : quietMs());
     return {
       get device() {
         return shown.device;
@@ -68,7 +67,7 @@ export const serve: Serve = (input, hooks, { stopFlag, threadNs }, recording) =>
           machine.requests.complete(request);
         }
         // A guest that polls a register leaves no pause, and the engine must go on all the same.
-        if (request !== undefined && performance.now() - lastSlice < BUSY_WAIT_MS) return;
+        if (request !== undefined && performance.now() - lastSlice < ACCESSES_MS) return;
         if (request === undefined) recorded?.idle();
         gvt.runSlice(request === undefined ? SLICE_COMMANDS : SHORT_SLICE_COMMANDS);
         // From its end on: a slow slice does not take the time of the accesses that waited for it.

@@ -45,13 +45,24 @@ export function busyGuest(backend: BackendModule, options: GvtOptions = {}, spec
     agent.write(state + 0x24, 4, gpu(RING));
     agent.write(state + 0x2c, 4, 1);
     // Valid, 32-bit addressing, privileged.
+    port();
+  };
+  const port = (): void => {
     for (const dword of [0, 0, 1, gpu(CONTEXT) | 0x109]) agent.write(device.bar0.address + BCS_ELSP, 4, dword);
   };
+  /** The ring that was submitted last, again: four no-operations where there was none. */
+  const submitTiny = (): void => {
+    if (!tiny) submit([0, 0, 0, 0], []);
+    tiny = true;
+    agent.write(CONTEXT + 4096 + 0x14, 4, 0);
+    port();
+  };
+  let tiny = false;
   const fill = (rop: number): number[] => [FILL, ((3 << 24) | (rop << 16) | 4096) >>> 0, 0, (767 << 16) | 1023, gpu(FRAMEBUFFER), 0, 7];
   /** A batch that inverts the whole screen, over and over: the slow kind of blit, a slice takes longer than the kick's period. */
   const submitEndless = (): void => {
     const slow = [0, 1, 2, 3].flatMap(() => fill(0x55));
     submit([BATCH_START, gpu(BATCH), 0, 0], [...slow, BATCH_START, gpu(BATCH), 0]);
   };
-  return { submitEndless, opened, machine, gvt, vgpu, agent, device, gpu, submit, fill };
+  return { submitEndless, submitTiny, opened, machine, gvt, vgpu, agent, device, gpu, submit, fill };
 }

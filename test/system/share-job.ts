@@ -1,13 +1,20 @@
-/** Job of a device thread: a VM whose guest keeps its blitter busy, on a GPU that other threads' vGPUs use too. */
+/** Job of a device thread: a VM whose guest uses its blitter, on a GPU that other threads' vGPUs use too. */
 import type { VgpuResources } from '../../src/core/gvt/resources.js';
 import { findBackend, type Job } from '../../src/index.js';
 import { busyGuest, FENCE } from './busy-guest.js';
+
+/** Nanoseconds on the engine, and of processor time of the thread. */
+export const Count = { ENGINE_NS: 0, THREAD_NS: 1 } as const;
 
 export interface ShareInput {
   readonly backend: string;
   readonly share: VgpuResources;
   readonly weight: number;
   readonly schedule: SharedArrayBuffer;
+  /** One endless batch, or submissions of next to nothing, one after the other. */
+  readonly work: 'endless' | 'tiny';
+  /** Doubles, which the thread writes: see `Count`. */
+  readonly counts: SharedArrayBuffer;
 }
 
 export interface ShareOutput {
@@ -15,32 +22,33 @@ export interface ShareOutput {
   readonly faults: number;
   readonly turns: number;
   readonly turnsWaited: number;
-  readonly ns: number;
+  readonly workloads: number;
   /** Times that the guest did something meanwhile. */
   readonly guestSteps: number;
 }
 
-/** How long the guest is looked after while the engine is another's. */
-const WAIT_MS = 1;
-
-export const job: Job<ShareInput, ShareOutput> = ({ backend, share, weight, schedule }, context) => {
-  const { opened, gvt, vgpu, agent, submitEndless } = busyGuest(
+export const job: Job<ShareInput, ShareOutput> = ({ backend, share, weight, schedule, work, counts }, context) => {
+  const { opened, gvt, vgpu, agent, submitEndless, submitTiny } = busyGuest(
     findBackend(backend),
     { schedule, threadNs: context.threadNs },
     { share, resources: { weight } },
   );
+  const shown = new Float64Array(counts);
   try {
-    submitEndless();
+    if (work === 'endless') submitEndless();
     context.notice('busy');
     let guestSteps = 0;
     while (!context.stopped()) {
-      const until = gvt.canGoOn ? 0 : performance.now() + WAIT_MS;
+      if (work === 'tiny' && !gvt.hasWork) submitTiny();
+      const until = gvt.hasWork ? performance.now() + gvt.untilWorkMs : 0;
       do agent.write(FENCE, 4, ++guestSteps);
-      while (performance.now() < until);
+      while (performance.now() < until && gvt.hasWork);
       gvt.runSlice(4096);
+      shown[Count.ENGINE_NS] = vgpu.statistics.bcsNs;
+      shown[Count.THREAD_NS] = context.threadNs();
     }
-    const { turns, turnsWaited, bcsNs, guestErrors } = vgpu.statistics;
-    return { faults: guestErrors + gvt.defects, turns, turnsWaited, ns: bcsNs, guestSteps };
+    const { turns, turnsWaited, workloads, guestErrors } = vgpu.statistics;
+    return { faults: guestErrors + gvt.defects, turns, turnsWaited, workloads, guestSteps };
   } finally {
     opened.close();
   }

@@ -27,6 +27,11 @@ import { Vgpu } from './vgpu.js';
 
 export type * from './gvt-options.js';
 
+/** How long a guest is waited for while another vGPU has the engine: so long it idles when that one has little to do. */
+const TURN_WAIT_MS = 0.1;
+/** The same while a semaphore is waited for. */
+const SEMAPHORE_WAIT_MS = 1;
+
 const monotonic = (): number => performance.now() * 1e6;
 
 export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
@@ -271,6 +276,15 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
   /** The last slice ended by its budget: another is due at once. Otherwise work waits for another vGPU's turn, or for a semaphore. */
   get canGoOn(): boolean {
     return this.#slices.canGoOn && this.hasWork;
+  }
+
+  /**
+   * Milliseconds, a fraction mostly, that the thread may wait for its guest before commands go on with `runSlice`: 0 after a slice that ended by its
+   * budget, little while another vGPU has the engine, more while work waits for a semaphore; infinite when there is none.
+   */
+  get untilWorkMs(): number {
+    if (!this.hasWork) return Number.POSITIVE_INFINITY;
+    return this.canGoOn ? 0 : this.#slices.awaitsTurn(this.#vgpus) ? TURN_WAIT_MS : SEMAPHORE_WAIT_MS;
   }
 
   /**

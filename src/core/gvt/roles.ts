@@ -136,7 +136,9 @@ export interface ProcessMemory {
 export interface EngineTurns {
   /** Budget that may be spent before `goOn` is asked. */
   readonly chunk: number;
-  /** The vGPU takes part from now on. */
+  /** Whether the vGPU may run. It loses what it has when it may not. */
+  allow(on: boolean): void;
+  /** The vGPU takes part from now on, if it may run. */
   start(): void;
   /** It takes no part any more. */
   stop(): void;

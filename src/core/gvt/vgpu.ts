@@ -158,6 +158,7 @@ export class Vgpu implements RegisterContext, Saved {
       mappedPages: 0,
     });
     this.#turns = parts.schedule.join(this.id, type.weight, statistics);
+    this.#turns.allow(false);
     this.submission = new Submission({
       registers: this.registers,
       commands: this.registers,
@@ -210,6 +211,7 @@ export class Vgpu implements RegisterContext, Saved {
   /** An interrupt that waits for the guest is raised, again if it was: where the state came from it may have been lost. */
   activate(): void {
     this.#active = true;
+    this.#turns.allow(true);
     this.#trace?.told('activate');
     this.interrupts.check();
   }
@@ -218,7 +220,7 @@ export class Vgpu implements RegisterContext, Saved {
   deactivate(): void {
     this.#active = false;
     this.#trace?.told('deactivate');
-    this.#turns.stop();
+    this.#turns.allow(false);
   }
 
   /** The engine has commands to execute. */
@@ -294,6 +296,7 @@ export class Vgpu implements RegisterContext, Saved {
   /** Gives back what it holds of the hypervisor, before detach. Never throws. */
   release(): void {
     this.#active = false;
+    this.#turns.allow(false);
     this.#stopEngines();
     this.ppgtt.clear();
     this.pageTrack.clear();

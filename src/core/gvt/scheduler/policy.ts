@@ -18,9 +18,17 @@ export const PRIORITY_NS = 2e9;
 export const LEASE_NS = 20e6;
 /** An engine that was left to another is anybody's after this long. */
 export const RESERVE_NS = 2e6;
+/**
+ * A turn that another was asked for pays at least this much: what the other loses by it, until its thread looks again. Otherwise tiny
+ * submissions, which hardly pay, would cost the other most of its time.
+ */
+export const HANDOVER_NS = 0.2e6;
 
 /** How much further ahead the one that waits must be. Two that always have work change about once a period. */
 const LEAD = PERIOD_NS / BALANCE_NS;
+
+/** How far one whose work has just come starts ahead of those that have some: enough to go first, and for a few turns. */
+const START = 3 * LEAD;
 
 /**
  * How far one may run ahead of another that has work too. Without this bound weights would not hold where threads, not the engine,
@@ -55,6 +63,13 @@ export function mustYield(holder: Claim, waiting: Claim): boolean {
 
 /** An engine is free, but one that has work as well has not had its part of it: that one's thread will come. */
 export const mustWait = (comer: Claim, absent: Claim): boolean => (!comer.priority || absent.priority) && part(absent) - part(comer) >= LAG;
+
+/**
+ * What a comer that had no work gives up of what it has left, beside the one of those that work that has most: time that it did not want is no
+ * credit. Otherwise who does little would be so far ahead that all wait for each of its moves, and could then have the engine to itself.
+ */
+export const forfeit = (comer: Claim, working: Claim): number =>
+  Math.max(0, Math.floor(comer.left - (part(working) + START) * comer.allotted));
 
 /** What a balance looks at. */
 export interface Account {

@@ -15,7 +15,9 @@ import {
   allotment,
   BALANCE_NS,
   type Claim,
+  forfeit,
   goesFirst,
+  HANDOVER_NS,
   LEASE_NS,
   mustWait,
   mustYield,
@@ -132,6 +134,22 @@ export class Schedule {
     return this.#lags(engine, slot, false);
   }
 
+  /** The slot has work again, and others go on with theirs. */
+  resume(engine: EngineId, slot: number): void {
+    const { state } = this;
+    if (state.isAlone(slot)) return;
+    const own = state.claim(engine, slot, this.#mine);
+    let least = Number.POSITIVE_INFINITY;
+    for (let i = 1; i < SLOTS; i++)
+      if (this.#competes(engine, slot, i)) least = Math.min(least, forfeit(own, state.claim(engine, i, this.#other)));
+    if (least !== Number.POSITIVE_INFINITY) Atomics.sub(state.words, state.left(engine, slot), least);
+  }
+
+  /** `slot` could not begin with its work, or was stopped: the engine is another's. */
+  awaitsTurn(engine: EngineId, slot: number): boolean {
+    return Atomics.load(this.state.words, this.state.wanted(engine, slot)) === Wish.HAS;
+  }
+
   /** Others wait for `slot` to use its part of the engine. */
   isWaitedFor(engine: EngineId, slot: number): boolean {
     return this.#lags(engine, slot, true);
@@ -143,11 +161,16 @@ export class Schedule {
     if (state.isAlone(slot)) return false;
     const own = state.claim(engine, slot, this.#mine);
     for (let i = 1; i < SLOTS; i++) {
-      if (i === slot || !state.isScheduled(i) || Atomics.load(state.words, state.wanted(engine, i)) !== Wish.HAS) continue;
+      if (!this.#competes(engine, slot, i)) continue;
       const other = state.claim(engine, i, this.#other);
       if (behind ? mustWait(other, own) : mustWait(own, other)) return true;
     }
     return false;
+  }
+
+  #competes(engine: EngineId, slot: number, other: number): boolean {
+    const { state } = this;
+    return other !== slot && state.isScheduled(other) && Atomics.load(state.words, state.wanted(engine, other)) === Wish.HAS;
   }
 
   /** Takes an engine that another has, or was left: if it was left to `slot`, if its holder is dead, or by asking. */
@@ -190,6 +213,13 @@ export class Turns implements EngineTurns {
   /** The clock that the turn pays by, and its time at the last look. Alone, nobody is paid back: the cheaper clock does. */
   #clock: () => number;
   #since = 0;
+  /** What this turn pays at least, and what it has paid. */
+  #least = 0;
+  #paid = 0;
+  /** Engines that had work at the last look, as a mask. */
+  #working = 0;
+  /** Its owner lets it run. */
+  #allowed = true;
   /** Priority is for a fresh vGPU, not for one whose guest starts its engines again and again. */
   #fresh = true;
   #priorityEnds = 0;
@@ -212,7 +242,7 @@ export class Turns implements EngineTurns {
   start(): void {
     const state = this.#state;
     const slot = this.#slot;
-    if (state.isScheduled(slot)) return;
+    if (!this.#allowed || state.isScheduled(slot)) return;
     const weight = state.weight(slot);
     const allotted = allotment(weight, state.weights() + weight);
     for (const { id } of ENGINES) {
@@ -230,6 +260,11 @@ export class Turns implements EngineTurns {
     Atomics.or(this.#words, SCHEDULED, 1 << slot);
   }
 
+  allow(on: boolean): void {
+    this.#allowed = on;
+    if (!on) this.stop();
+  }
+
   stop(): void {
     Atomics.and(this.#words, SCHEDULED, ~(1 << this.#slot));
     this.#endPriority();
@@ -238,11 +273,18 @@ export class Turns implements EngineTurns {
   begin(engine: EngineId): boolean {
     const state = this.#state;
     const slot = this.#slot;
+    if (!this.#allowed) return false;
     // The engines of a vGPU that was restored are enabled without a word to us.
     if (!state.isScheduled(slot)) this.start();
     const words = this.#words;
-    Atomics.store(words, state.wanted(engine, slot), Wish.HAS);
+    // Before the wish is told: a balance that is due settles what was wanted so far.
     const now = this.#look();
+    const working = 1 << engine;
+    if ((this.#working & working) === 0) {
+      this.#working |= working;
+      this.#schedule.resume(engine, slot);
+    }
+    Atomics.store(words, state.wanted(engine, slot), Wish.HAS);
     const holder = this.#take(engine, now);
     if (holder < 0) {
       this.#statistics.turnsWaited++;
@@ -254,6 +296,8 @@ export class Turns implements EngineTurns {
     const { now: clock, threadNs } = this.#schedule;
     this.#clock = state.isAlone(slot) ? clock : threadNs;
     this.#since = this.#clock === clock && holder === NOBODY ? now : this.#clock();
+    this.#paid = 0;
+    this.#least = holder === NOBODY ? 0 : HANDOVER_NS;
     return true;
   }
 
@@ -284,8 +328,12 @@ export class Turns implements EngineTurns {
   }
 
   end(engine: EngineId, more: boolean): void {
-    if (!more) Atomics.store(this.#words, this.#state.wanted(engine, this.#slot), Wish.HAD);
+    if (!more) {
+      this.#working &= ~(1 << engine);
+      Atomics.store(this.#words, this.#state.wanted(engine, this.#slot), Wish.HAD);
+    }
     this.#pay(engine);
+    if (this.#paid < this.#least) Atomics.sub(this.#words, this.#state.left(engine, this.#slot), this.#least - this.#paid);
     this.#leave(engine, NOBODY);
   }
 
@@ -293,6 +341,7 @@ export class Turns implements EngineTurns {
     const state = this.#state;
     const words = this.#words;
     const slot = this.#slot;
+    this.#working &= ~(1 << engine);
     Atomics.compareExchange(words, state.wanted(engine, slot), Wish.HAS, Wish.HAD);
     Atomics.compareExchange(words, state.asking(engine), slot, NOBODY);
     Atomics.compareExchange(words, state.holder(engine), RESERVED | slot, NOBODY);
@@ -310,7 +359,7 @@ export class Turns implements EngineTurns {
     const ns = Math.round(now - this.#since);
     this.#since = now;
     this.#statistics[TIMES[engine] as (typeof TIMES)[number]] += ns;
-    this.#state.addUsed(engine, this.#slot, ns);
+    this.#paid += ns;
     Atomics.sub(this.#words, this.#state.left(engine, this.#slot), Math.min(ns, DEBT_MAX_NS));
   }
 

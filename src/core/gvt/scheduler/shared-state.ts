@@ -25,9 +25,7 @@ const WANTED = ALLOTTED + SLOTS;
 const LAST_TURN = WANTED + SLOTS;
 const WORDS_PER_ENGINE = LAST_TURN + SLOTS;
 const WORDS = ENGINE_WORDS + ENGINES.length * WORDS_PER_ENGINE;
-/** Then, as doubles, nanoseconds that each slot ran on each engine. */
-const USED_AT = Math.ceil((WORDS * 4) / 8) * 8;
-const BYTES = USED_AT + ENGINES.length * SLOTS * 8;
+const BYTES = WORDS * Int32Array.BYTES_PER_ELEMENT;
 
 /** In the holder's word: left to this slot, which does not run yet. */
 export const RESERVED = 0x100;
@@ -38,10 +36,6 @@ export const Wish = { NONE: 0, HAD: 1, HAS: 2 } as const;
 
 /** Memory for the schedule of one GPU whose vGPUs are served by several threads. */
 export const sharedSchedule = (): SharedArrayBuffer => new SharedArrayBuffer(BYTES);
-
-/** Nanoseconds that a vGPU ran on each engine, by `EngineId`, as any thread can read them. */
-export const usedNs = (buffer: ArrayBufferLike, slot: number): number[] =>
-  ENGINES.map(({ id }) => new Float64Array(buffer, USED_AT)[id * SLOTS + slot] as number);
 
 /** Gives a vGPU another weight, from any thread; it counts from the next balance on. */
 export function setWeight(buffer: ArrayBufferLike, slot: number, weight: number): void {
@@ -55,11 +49,9 @@ export function unschedule(buffer: ArrayBufferLike, slot: number): void {
 
 export class ScheduleState {
   readonly words: Int32Array;
-  readonly #used: Float64Array;
 
   constructor(buffer: ArrayBufferLike = new ArrayBuffer(BYTES)) {
     this.words = new Int32Array(buffer, 0, WORDS);
-    this.#used = new Float64Array(buffer, USED_AT);
   }
 
   get isShared(): boolean {
@@ -121,11 +113,6 @@ export class ScheduleState {
 
   lastTurn(engine: EngineId, slot: number): number {
     return at(engine, LAST_TURN + slot);
-  }
-
-  addUsed(engine: EngineId, slot: number, ns: number): void {
-    const i = engine * SLOTS + slot;
-    this.#used[i] = (this.#used[i] as number) + ns;
   }
 
   /** The slot's claim on the engine, written over `target`. */

@@ -30,6 +30,12 @@ export class Slices {
     this.canGoOn = used > 0;
   }
 
+  /** Some engine is another vGPU's now, and has work of these. */
+  awaitsTurn(vgpus: readonly Vgpu[]): boolean {
+    for (const vgpu of vgpus) for (const { id } of ENGINES) if (vgpu.busy(id) && this.#schedule.awaitsTurn(id, vgpu.id)) return true;
+    return false;
+  }
+
   #isWaitedFor(vgpus: readonly Vgpu[]): boolean {
     for (const vgpu of vgpus) for (const { id } of ENGINES) if (vgpu.busy(id) && this.#schedule.isWaitedFor(id, vgpu.id)) return true;
     return false;
