@@ -3,6 +3,8 @@ import { MptError } from '../core/errors.js';
 import { EXIT, exitCodeOf } from './exit-codes.js';
 import { ioError } from './files.js';
 
+const DRAIN_LOOK_MS = 10;
+
 /** Progress for a person: one line that is rewritten, only when stderr is a terminal. */
 export class Progress {
   readonly #on = process.stderr.isTTY === true;
@@ -36,6 +38,19 @@ export function guardOutput(): void {
 export const print = (text: string): void => {
   process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
 };
+
+/**
+ * Waits until whoever reads stdout and stderr has all of it.
+ * @returns false when that is not so after `limitMs`: then a pipe that nobody reads would keep the process from ending by itself
+ */
+export async function drained(limitMs: number): Promise<boolean> {
+  const end = performance.now() + limitMs;
+  while (process.stdout.writableLength + process.stderr.writableLength > 0) {
+    if (performance.now() > end) return false;
+    await new Promise((resolve) => setTimeout(resolve, DRAIN_LOOK_MS));
+  }
+  return true;
+}
 
 /** Rows in columns for people; numbers to the right. */
 export function table(titles: readonly string[], rows: readonly (readonly (string | number)[])[]): string {

@@ -25,6 +25,7 @@ export type StreamEnd =
   | 'a reply came that nobody waits for'
   | 'the first message is not VERSION'
   | 'no common version'
+  | 'VERSION did not come in time'
   | 'a request was not answered in time'
   | 'too many descriptors wait'
   | 'closed';

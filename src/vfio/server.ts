@@ -32,6 +32,8 @@ export interface ServerEvents {
 
 /** How long one wait lasts at most: a stop is noticed within this time. */
 const WAIT_SLICE_MS = 100;
+/** From a connection to VERSION, which every client sends at once. One that does not would hold the device for ever. */
+const GREETING_LIMIT_MS = 5000;
 /** What the kernel may hold for us in each direction: a burst of posted writes, or a large reply. */
 const SOCKET_BUFFER = 1 << 20;
 const ECONNABORTED = 103;
@@ -46,8 +48,11 @@ export class VfioUserServer {
   readonly #events: ServerEvents;
   readonly #listener: SocketListener | undefined;
   readonly #waiter: Poller | undefined;
+  readonly #greetingLimitMs: number;
   #session: Session | undefined;
   #transport: SocketTransport | undefined;
+  /** Until when the session's client has to be past VERSION. */
+  #greetingEnd = 0;
   /** Clients served so far. */
   clients = 0;
   /** Region accesses so far, and their bytes. */
@@ -55,6 +60,7 @@ export class VfioUserServer {
 
   /**
    * Listens at the path, or serves the client that is connected.
+   * @param options greetingLimitMs: how long a client may take to VERSION; it is hung up on then. Default 5000
    * @throws MptError IO: the path is too long, in use by a living server, no socket, or cannot be made; HYPERVISOR, NO_MEMORY: the
    *   connection cannot be taken
    */
@@ -62,12 +68,13 @@ export class VfioUserServer {
     calls: ServerCalls,
     place: ServerPlace,
     device: VfioDevice,
-    options: ServerEvents & { readonly memory?: DmaMaps; readonly trustFiles?: boolean } = {},
+    options: ServerEvents & { readonly memory?: DmaMaps; readonly trustFiles?: boolean; readonly greetingLimitMs?: number } = {},
   ) {
     this.path = typeof place === 'string' ? place : '';
     this.#device = device;
     this.#calls = calls;
     this.#events = options;
+    this.#greetingLimitMs = options.greetingLimitMs ?? GREETING_LIMIT_MS;
     this.memory = options.memory ?? new DmaMaps(calls.sys, { trustFiles: options.trustFiles === true });
     if (typeof place === 'string') {
       this.#listener = new SocketListener(calls, place);
@@ -132,6 +139,8 @@ export class VfioUserServer {
       this.#count(access);
       return access;
     }
+    // Nothing of a client's is an access before VERSION: only here has anybody to look.
+    if (!session.ready && performance.now() > this.#greetingEnd) session.stream.fail('VERSION did not come in time');
     if (session.open) this.#turnAway();
     else this.disconnect();
     return undefined;
@@ -218,6 +227,7 @@ export class VfioUserServer {
       openEvent: (eventfd) => EventFd.adopt(sys, eventfd),
       ...(onComplaint === undefined ? {} : { onComplaint }),
     });
+    this.#greetingEnd = performance.now() + this.#greetingLimitMs;
     this.clients++;
     this.#events.onConnect?.();
   }

@@ -1,14 +1,21 @@
 /** `mpt daemon` and who talks to it: life of vGPUs, clients, what is refused, how it ends. */
-import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { readDaemonConfig } from '../../src/cli/daemon/config.js';
 import type { ControlRequest } from '../../src/cli/daemon/control-protocol.js';
 import { Daemon } from '../../src/cli/daemon/daemon.js';
 import { Log } from '../../src/cli/daemon/log.js';
+import { SocketAccess } from '../../src/cli/daemon/socket-access.js';
+import type { ClientAttachment } from '../../src/cli/daemon/thread-host.js';
 import { fetchPicture } from '../../src/cli/display/socket-client.js';
+import { type RunningVgpu, SampleGpu, VgpuBus } from '../../src/core/bus/index.js';
+import { LocalHost } from '../bus/support.js';
 import { mptAsNobody } from '../cli/mpt.js';
 import { connectPeer } from '../vfio/sockets.js';
+import type { Peer } from '../vfio/support.js';
 import { first, plainMpt, TestDaemon, uuid } from './support.js';
 
 const SMALL = 'mbochs-small';
@@ -197,6 +204,33 @@ t.test('places that cannot be', async (t) => {
   t.match(daemon.stderr, /too long for a socket/);
 });
 
+t.test('a client that says nothing is in the way for a moment only', async (t) => {
+  const daemon = await TestDaemon.ready(t);
+  await daemon.ask({ op: 'create', type: SMALL, uuid: uuid(0) });
+  const silent = connectPeer(join(daemon.runtime, `${uuid(0)}.sock`));
+  await daemon.until(/client connected/);
+  await t.rejects(daemon.ask({ op: 'remove', uuid: uuid(0) }), { code: 'BUSY' });
+  await daemon.until(/client gone vgpu=\S+ why="VERSION did not come in time"/);
+  await daemon.ask({ op: 'remove', uuid: uuid(0) });
+  silent.close();
+});
+
+t.test('SIGTERM while nobody reads the log', async (t) => {
+  const daemon = await TestDaemon.ready(t);
+  const { child } = daemon;
+  child.stderr?.pause();
+  const asks = 50;
+  // More than the pipe takes.
+  for (let bytes = 0; bytes < 400_000; bytes += asks * 300)
+    await Promise.all(Array.from({ length: asks }, () => daemon.ask({ op: 'create', type: 'x'.repeat(80) }).catch(() => {})));
+  const ended = once(child, 'exit');
+  child.kill('SIGTERM');
+  const late = setTimeout(() => child.kill('SIGKILL'), 10_000);
+  t.same(await ended, [0, null]);
+  clearTimeout(late);
+  child.stderr?.resume();
+});
+
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   t.test(`${signal} with clients: a clean stop`, async (t) => {
     const daemon = await TestDaemon.ready(t);
@@ -274,6 +308,52 @@ t.test("a client that went a moment ago is in nobody's way", async (t) => {
   await daemon.ask({ op: 'remove', uuid: uuid(0) });
   t.notMatch(daemon.stderr, /refused/);
   t.equal(await daemon.available(SMALL), 64);
+});
+
+t.test('while a device ends one client waits for it, and the others are sent away', async (t) => {
+  // Short: sockets' paths are.
+  const folder = mkdtempSync(join(tmpdir(), 'mpt-access-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const bus = new VgpuBus();
+  const log = new Log({ format: 'text', level: 'error' });
+  const host = new LocalHost();
+  // Whose client has hung up: it ends in a moment.
+  let end: () => void = () => {};
+  const attachments: ClientAttachment[] = [];
+  host.open = (_seat, attachment) => {
+    attachments.push(attachment as ClientAttachment);
+    const ended = new Promise<string>((resolve) => {
+      end = () => resolve('gone');
+    });
+    return { ended, abandoned: () => true } as Partial<RunningVgpu> as RunningVgpu;
+  };
+  bus.registerGpu(new SampleGpu({ gpu: 'g', kind: 'mdpy', host, memories: host.memories }));
+  const access = new SocketAccess({ bus, log, folder, owner: { mode: 0o600 } });
+  bus.registerAccess(access);
+  const vgpu = bus.create({ type: 'mdpy-vga', uuid: uuid(0) });
+  const until = async (what: () => boolean): Promise<void> => {
+    while (!what()) await new Promise((resolve) => setTimeout(resolve, 1));
+  };
+  const gone = (peer: Peer): boolean => {
+    peer.take();
+    return peer.gone;
+  };
+  const path = access.address(vgpu) as string;
+  const first = connectPeer(path);
+  await until(() => attachments.length === 1);
+  const second = connectPeer(path);
+  const others = Array.from({ length: 5 }, () => connectPeer(path));
+  await until(() => others.every(gone));
+  t.notOk(gone(second), 'the first of them waits');
+  t.equal(attachments.length, 1);
+  end();
+  await until(() => attachments.length === 2);
+  t.notOk(gone(second), 'and is served');
+  end();
+  await until(() => vgpu.running === undefined);
+  for (const peer of [first, second, ...others]) peer.close();
+  await bus.close();
+  await access.close();
 });
 
 t.test("a GPU's own display shows its foreground vGPU", async (t) => {

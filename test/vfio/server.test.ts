@@ -22,9 +22,15 @@ let sockets = 0;
 const newPath = (): string => join(folder, `${sockets++}.sock`);
 const held = () => ({ fds: openFds(), maps: mappings(OURS) });
 
-function serve(t: Test, device = new TestDevice(), path = newPath()): { server: VfioUserServer; device: TestDevice; told: string[] } {
+function serve(
+  t: Test,
+  device = new TestDevice(),
+  path = newPath(),
+  more: { readonly greetingLimitMs?: number } = {},
+): { server: VfioUserServer; device: TestDevice; told: string[] } {
   const told: string[] = [];
-  const events: ServerEvents = {
+  const events: ServerEvents & typeof more = {
+    ...more,
     onConnect: () => told.push('connected'),
     onDisconnect: (why) => told.push(why),
     onComplaint: (what) => told.push(what),
@@ -249,6 +255,26 @@ t.test('a client that sends a byte now and then does not keep the server', async
   pumpFor(server, 50);
   t.equal(told.at(-1), 'the client disconnected');
   second.close();
+});
+
+t.test('a client that does not get to VERSION is hung up on', async (t) => {
+  const { server, told } = serve(t, new TestDevice(), newPath(), { greetingLimitMs: 0 });
+  for (const sent of [[], [...versionMessage(1)].slice(0, -1)]) {
+    const silent = connectPeer(server.path);
+    silent.send(Uint8Array.from(sent));
+    settle(server);
+    silent.take();
+    t.ok(silent.gone, `after ${sent.length} bytes`);
+    silent.close();
+  }
+  t.same(told, ['connected', 'VERSION did not come in time', 'connected', 'VERSION did not come in time']);
+  const client = connectPeer(server.path);
+  client.send(versionMessage(1));
+  settle(server);
+  t.ok(server.session?.ready, 'one whose VERSION is there is never too late');
+  settle(server);
+  t.ok(server.session?.ready);
+  client.close();
 });
 
 t.test('a client that never reads is given up', async (t) => {

@@ -3,7 +3,10 @@ import { controlSocket, readDaemonConfig } from '../daemon/config.js';
 import { Daemon } from '../daemon/daemon.js';
 import { Log } from '../daemon/log.js';
 import { EXIT } from '../exit-codes.js';
-import { interruptible, print, printJson } from '../terminal.js';
+import { drained, interruptible, print, printJson } from '../terminal.js';
+
+/** How long a reader of the log has for its end. */
+const DRAIN_LIMIT_MS = 500;
 
 export interface DaemonOptions {
   config?: string;
@@ -51,5 +54,6 @@ export async function daemonCommand({ config: path, mount, runtime, log: logForm
     },
   );
   if (json !== true) print('stopped');
+  if (!(await drained(DRAIN_LIMIT_MS))) process.exit(EXIT.OK);
   return EXIT.OK;
 }
