@@ -53,6 +53,9 @@ export const serve: Serve = (input, hooks, { stopFlag, threadNs }, recording) =>
       get device() {
         return shown.device;
       },
+      get away() {
+        return shown.away;
+      },
       obey: (order) => shown.obey(order),
       get ended() {
         return machine.ended;

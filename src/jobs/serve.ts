@@ -90,6 +90,8 @@ export interface Served {
   readonly ended: boolean;
   /** Counts that only grow, in the order of the bus's names. */
   counts(): readonly number[];
+  /** It was put away: nothing of it can be seen or changed. */
+  readonly away?: boolean;
   /** Waits for the next access and answers it; returns after about 100 ms at the latest. */
   step(): void;
   /** Absent: the device has no state that could be saved. @throws MptError */
@@ -156,14 +158,16 @@ function answerRequest(served: Served, context: JobContext, pixels: PixelMemory,
   const request = waiting.request as ServeRequest;
   const { device } = served;
   if (request.type === 'picture') waiting.reply(device.picture(pixels) satisfies PictureReply);
-  else if (request.type === 'monitor') waiting.reply(changed(device, request));
+  else if (request.type === 'monitor') waiting.reply(changed(served, request));
   else if (request.type === 'access') waiting.reply(answerAccess(device, request, counters));
   else if (request.type === 'state') waiting.reply(obeyed(served, request.order));
   else throw new MptError('INTERNAL', 'a request of the main thread is not known', { op: 'serve' });
 }
 
-function changed(device: VfioDevice, change: MonitorChange): MonitorReply {
+function changed({ device, away }: Served, change: MonitorChange): MonitorReply {
   try {
+    if (away === true)
+      throw new MptError('BUSY', `${device.name} is put away`, { op: 'set_edid', hint: 'mpt state SOCKET --resume brings it back' });
     changeMonitor(device, change.edid === undefined ? change : { ...change, edid: checkedEdid(change.edid) });
     return undefined;
   } catch (error) {

@@ -14,7 +14,7 @@ export type StateOrder =
   | { readonly does: 'pause' }
   /** Brings back what was put away. */
   | { readonly does: 'resume' }
-  /** A new vGPU with this state takes the place of the one that is there, or was. */
+  /** A new vGPU with this state, for the client that is there or the next one, takes the place of the one that is there, or was. */
   | { readonly does: 'restore'; readonly state: Uint8Array };
 
 /** How often somebody looks, while the vGPU is away, whether it comes back. */
@@ -23,7 +23,6 @@ const AWAY_MS = 10;
 export class ServedVgpu {
   readonly #gvt: Gvt;
   readonly #machine: ServedMachine;
-  readonly #sleeper = new Int32Array(new SharedArrayBuffer(4));
   readonly #spec: RestoreSpec;
   #vgpu: Vgpu;
   #device: VfioDevice;
@@ -31,6 +30,8 @@ export class ServedVgpu {
   #away: Uint8Array | undefined;
   /** It ran when it was put away: a client was there. */
   #ran = false;
+  /** Its client went meanwhile. */
+  #left = false;
 
   /** @param spec where it is restored */
   constructor(gvt: Gvt, machine: ServedMachine, vgpu: Vgpu, spec: RestoreSpec) {
@@ -65,7 +66,9 @@ export class ServedVgpu {
 
   /** For whoever would serve it, while it is away. */
   sleep(): void {
-    Atomics.wait(this.#sleeper, 0, 0, AWAY_MS);
+    if (!this.#machine.waitHeld(AWAY_MS)) return;
+    this.#ran = false;
+    this.#left = true;
   }
 
   /** @returns the state of `save` and `pause`. @throws MptError BAD_STATE, OVERLAP, INVALID_ARGUMENT; the vGPU is what it was before then */
@@ -78,7 +81,7 @@ export class ServedVgpu {
         return this.#putAway();
       case 'resume':
         if (this.#away === undefined) throw new MptError('INVALID_ARGUMENT', 'the vGPU is not paused', { op: 'restore_vgpu' });
-        return this.#bringBack(this.#away);
+        return this.#resume(this.#away);
       case 'restore':
         return this.#exchange(order.state);
     }
@@ -100,7 +103,15 @@ export class ServedVgpu {
     this.#vgpu = vgpu;
     this.#device = this.#gvt.view(vgpu);
     this.#away = undefined;
+    this.#left = false;
     if (this.#ran) this.#gvt.activate(vgpu);
+  }
+
+  /** As it was, or as any vGPU is whose client went: the next one has other memory. */
+  #resume(state: Uint8Array): undefined {
+    const left = this.#left;
+    this.#bringBack(state);
+    if (left) this.#gvt.reset(this.#vgpu);
   }
 
   /** One that cannot be restored leaves the vGPU that was there. */
@@ -110,7 +121,7 @@ export class ServedVgpu {
     try {
       this.#bringBack(state);
     } catch (error) {
-      if (!wasAway) this.#bringBack(before);
+      if (!wasAway) this.#resume(before);
       throw error;
     }
   }

@@ -146,6 +146,23 @@ export class VfioUserServer {
     return undefined;
   }
 
+  /**
+   * The same for whoever cannot answer now: what the client asks is left, and nobody is let in.
+   * @returns true when the client went meanwhile
+   */
+  waitUnanswered(timeoutMs: number): boolean {
+    const session = this.#session;
+    const ms = Math.min(timeoutMs, WAIT_SLICE_MS);
+    if (session === undefined) {
+      this.#calls.sys.poll(new Uint8Array(0), 0, ms);
+      return false;
+    }
+    if (!(this.#transport as SocketTransport).hungUp(ms)) return false;
+    session.stream.fail('the client disconnected');
+    this.disconnect();
+    return true;
+  }
+
   /** Ends the access. @param status 0 or a negative errno */
   complete(status: Errno): void {
     this.#session?.complete(status);

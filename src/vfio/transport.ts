@@ -99,6 +99,16 @@ export class SocketTransport implements Transport {
     return true;
   }
 
+  /** Waits for the other side to go, and takes nothing of what it sent. @returns true when it has */
+  hungUp(timeoutMs: number): boolean {
+    if (!this.#open) return true;
+    const pollfd = new DataView(new ArrayBuffer(8));
+    pollfd.setInt32(0, this.fd, true);
+    pollfd.setInt16(4, POLL.RDHUP, true);
+    this.#sys.poll(new Uint8Array(pollfd.buffer), 1, timeoutMs);
+    return pollfd.getInt16(6, true) !== 0;
+  }
+
   closeFd(fd: number): void {
     this.#sys.close(fd);
   }

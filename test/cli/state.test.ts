@@ -1,9 +1,12 @@
 /** `mpt state` and `mpt serve --restore` as an operator uses them, with a guest of ours connected to the server. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { orderState } from '../../src/cli/display/socket-client.js';
 import { parseDocument } from '../../src/core/gvt/state/document.js';
 import { VfioUserClient } from '../../src/vfio/client.js';
 import { TestDaemon, uuid } from '../daemon/support.js';
@@ -20,6 +23,8 @@ let sockets = 0;
 interface Server {
   readonly path: string;
   readonly output: { text: string };
+  /** Resolves when it has told this. */
+  until(pattern: RegExp): Promise<void>;
   stop(): Promise<number | null>;
 }
 
@@ -44,7 +49,10 @@ async function serve(t: Test, ...args: string[]): Promise<Server> {
   t.teardown(async () => {
     await stop();
   });
-  return { path, output, stop };
+  const until = async (pattern: RegExp): Promise<void> => {
+    while (!pattern.test(output.text)) await once(child.stdout as NonNullable<typeof child.stdout>, 'data');
+  };
+  return { path, output, until, stop };
 }
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
@@ -64,6 +72,11 @@ t.test('saved, put away, brought back: the guest stays connected and its work go
   const bytes = readFileSync(file);
   t.equal(parseDocument(bytes).header.vgpu.type, 'GVTg_V4_8');
   t.match(mpt('display', server.path, '--picture', join(folder, 'x.png')), { code: 1, stderr: /NO_PICTURE/ }, 'the server still answers');
+  t.match(
+    mpt('display', server.path, '--unplug'),
+    { code: 1, stderr: /^mpt: BUSY: set_edid: GVTg_V4_8 is put away; mpt state SOCKET --resume brings it back\n$/ },
+    'nothing of it can be changed',
+  );
   const again = mpt('state', server.path, '--save', join(folder, 'again.state'));
   t.equal(again.code, 0);
   t.ok(readFileSync(join(folder, 'again.state')).equals(bytes), 'what is put away stays as it is');
@@ -173,6 +186,34 @@ t.test('wrong usage', async (t) => {
   const help = mpt('state', '--help').stdout;
   for (const option of ['--save <file>', '--pause', '--resume', '--restore <file>', '--json', 'Example:'])
     t.ok(help.includes(option), option);
+});
+
+t.test('a client that goes while the vGPU is put away', async (t) => {
+  const server = await serve(t, '--device', 'gvt');
+  const guest = connect(server.path);
+  new QueuedWork(guest).queue();
+  t.equal(mpt('state', server.path, '--save', join(folder, 'left.state'), '--pause').code, 0);
+  guest.close();
+  await server.until(/client 1 gone: the client disconnected/);
+  t.match(mpt('state', server.path, '--resume'), { code: 0, stdout: 'the vGPU goes on\n' });
+  const next = connect(server.path);
+  const work = new QueuedWork(next);
+  work.queue();
+  t.match(work.finish(), QueuedWork.expected, 'the next one finds it reset');
+  next.close();
+});
+
+t.test('a server that does not answer: what may have happened all the same', async (t) => {
+  const path = join(folder, 'mute.sock');
+  const mute = createServer(() => {}).listen(path);
+  await once(mute, 'listening');
+  for (const [does, hint] of [
+    ['pause', /within 50 ms; the vGPU may be put away by now.*--resume brings it back/],
+    ['resume', /try again/],
+    ['save', /goes on/],
+  ] as const)
+    await t.rejects(orderState(path, { does }, 50), { code: 'TIMEOUT', message: hint }, does);
+  mute.close();
 });
 
 t.test('a server that starts from a saved state', async (t) => {

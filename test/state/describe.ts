@@ -103,6 +103,7 @@ const NAMES: Readonly<Record<number, string>> = {
   [Number.MAX_SAFE_INTEGER]: '2^53 - 1',
   [2 ** 49]: '2^49',
   [2 ** 52]: '2^52',
+  [2 ** 58]: '2^58; restored, 2^57',
   [2 ** 34 - 1]: '2^34 - 1',
   [2 ** 20 - 1]: '2^20 - 1',
   [2 ** 21]: '2^21',

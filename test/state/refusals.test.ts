@@ -170,6 +170,7 @@ t.test('fields that no guest can have brought about', async () => {
   refused('a bool of 2', patch('config', 4096, 2), /config.bars: decoding: 2 is neither 0 nor 1/);
   refused('time is NaN', patch('vgpu', 0, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f), /vgpu.clock: time: NaN is not in/);
   refused('time is negative', patch('vgpu', 7, 0xc0), /vgpu.clock: time: -.* is not in 0/);
+  refused('time is of 2^57 and more', patch('vgpu', 0, 1, 0, 0, 0, 0, 0, 0x80, 0x43), /vgpu.clock: time: .* is not in 0/);
   refused('a run past the end', patch('registers', 4, 0xff, 0xff, 0xff, 0xff), /registers: file: the run of 4294967295 at/);
   refused('an end elsewhere', patch('registers', 4, 0, 0, 0, 0), /registers: file: it ends at/);
   refused('too many roots', patch('ppgtt', 0, 0xff, 0xff, 0xff, 0xff), /ppgtt: announced: 4294967295 is not in 0..65536/);

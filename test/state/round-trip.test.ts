@@ -5,7 +5,7 @@ import { parseDocument } from '../../src/core/gvt/state/document.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import { BAR0, fixture, MemoryBackend, VM } from '../gvt/memory-backend.js';
 import { BLITS, type Busy, busy } from './busy-fixture.js';
-import { sections } from './forge.js';
+import { sections, withSection } from './forge.js';
 
 /** The vGPU is replaced by one that was restored from its state. @returns the state, and that of the new one */
 function renew(f: Busy): { state: Uint8Array; again: Uint8Array } {
@@ -144,6 +144,23 @@ t.test('time goes on where it stood, wherever the clock of the machine stands', 
     time.ns += 8000;
     t.equal(read(), before + 100, 'ticks of 80 ns');
     t.strictSame(sections(gvt.saveVgpu(vgpu), 'vgpu', 'statistics'), sections(state, 'vgpu', 'statistics'), 'nothing else moves by itself');
+    gvt.destroy();
+  }
+});
+
+t.test('a vGPU that has run for years', async (t) => {
+  const clock = (ns: number) => (bytes: Uint8Array) => {
+    new DataView(bytes.buffer, bytes.byteOffset).setFloat64(0, ns, true);
+    return bytes;
+  };
+  const f = busy();
+  const state = f.gvt.saveVgpu(f.vgpu);
+  for (const ns of [2 ** 53 - 1, 2 ** 57]) {
+    const time = { ns: 0 };
+    const gvt = new Gvt(new MemoryBackend(), { now: () => time.ns });
+    const vgpu = gvt.restoreVgpu({ vmId: VM }, withSection(state, 'vgpu', clock(ns)));
+    time.ns = 3600e9;
+    t.ok(gvt.saveVgpu(vgpu).length > 0, `an hour after ${ns} ns`);
     gvt.destroy();
   }
 });

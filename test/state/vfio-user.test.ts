@@ -6,6 +6,7 @@ import t, { type Test } from 'tap';
 import { VfioUserBackend } from '../../src/backends/vfio-user/backend.js';
 import { dispatchRequest } from '../../src/core/gvt/dispatch.js';
 import { Gvt } from '../../src/core/gvt/gvt.js';
+import { ServedVgpu } from '../../src/jobs/served-vgpu.js';
 import { libcSyscalls as sys } from '../../src/native/libc.js';
 import { libcSockets } from '../../src/native/sockets.js';
 import { VfioUserClient } from '../../src/vfio/client.js';
@@ -119,6 +120,33 @@ t.test('a client that goes while the vGPU is away', async (t) => {
   work.queue();
   t.match(work.finish(), QueuedWork.expected, 'the next client finds it clean');
   next.close();
+});
+
+t.test('a client that goes while its vGPU is put away is missed at once', async (t) => {
+  for (const does of ['resume', 'restore'] as const) {
+    const { machine, gvt, vgpu, events, serve, connect } = open(t);
+    const guest = connect();
+    new QueuedWork(guest).queue();
+    const served = new ServedVgpu(gvt, machine, vgpu, { vmId: machine.vmId });
+    const state = served.obey({ does: 'pause' }) as Uint8Array;
+    served.sleep();
+    t.strictSame(events, ['connect'], 'it is there');
+    guest.close();
+    served.sleep();
+    t.strictSame(events, ['connect', 'the client disconnected']);
+    served.sleep();
+    served.obey(does === 'resume' ? { does } : { does, state });
+    t.notOk(served.vgpu.active && served.vgpu.hasWork, 'nothing runs without a client');
+    t.equal(served.vgpu.submission.hasWork, does === 'restore', 'what the operator gave is what there is; what was resumed was reset');
+    if (does === 'restore') continue;
+    gvt.activate(served.vgpu);
+    const next = connect();
+    const work = new QueuedWork(next);
+    work.queue();
+    t.match(work.finish(), QueuedWork.expected, 'the next client finds it clean');
+    next.close();
+    serve();
+  }
 });
 
 t.test('a held client that is never answered again', async (t) => {

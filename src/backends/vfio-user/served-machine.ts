@@ -88,6 +88,18 @@ export class ServedMachine implements Machine, VfioUserMachine, RequestSource {
   }
 
   /**
+   * Waits while the vGPU is away; at most about 100 ms.
+   * @returns true when the client went meanwhile: then its memory and interrupts went, too, and what comes back is another client's
+   */
+  waitHeld(timeoutMs: number): boolean {
+    const held = this.#held;
+    if (held === undefined || this.#server?.waitUnanswered(timeoutMs) !== true) return false;
+    held.irqs.clear();
+    held.presented.session = undefined;
+    return true;
+  }
+
+  /**
    * Makes the socket and shows the vGPU on it, or shows it to the client that was held.
    * @throws MptError BUSY when it is presented, IO; INVALID_ARGUMENT when the held client knows other regions
    */

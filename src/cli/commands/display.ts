@@ -54,7 +54,10 @@ async function save(path: string, file: string, json: boolean): Promise<number> 
   checkWritable(file, 'picture');
   const picture = await fetchPicture(path);
   if (picture === undefined)
-    throw new MptError('NO_PICTURE', 'the display is off', { op: 'display', hint: 'the guest has set no mode, or one that is not shown' });
+    throw new MptError('NO_PICTURE', 'the display is off', {
+      op: 'display',
+      hint: 'the guest has set no mode, or one that is not shown, or its vGPU is put away',
+    });
   const written = (await import('../picture.js')).writePicture(file, picture);
   const { planes = [] } = picture;
   if (json) printJson({ picture: written, ...(picture.planes === undefined ? {} : { planes }) });

@@ -22,6 +22,14 @@ const ANSWER_LIMIT_MS = 10_000;
 export const connectTo = (path: string): Promise<Socket> =>
   connectSocket(path, { op: 'display', hint: 'the path is that of mpt serve --socket; is it running?' });
 
+/** What may have happened all the same when an order is not answered. */
+const UNANSWERED: Readonly<Record<StateOrderRequest['does'], string>> = {
+  save: 'the vGPU goes on; try again',
+  pause: 'the vGPU may be put away by now, and nothing is lost: --save FILE writes it, --resume brings it back',
+  resume: 'try again; a vGPU that is back already is told as not paused',
+  restore: 'the vGPU may have been exchanged by now; --save FILE tells which it is',
+};
+
 /**
  * Orders something of the server's vGPU.
  * @returns the saved vGPU, empty where none was asked for. @throws MptError IO, TIMEOUT, what the server told
@@ -32,15 +40,16 @@ export async function orderState(
   limitMs = ANSWER_LIMIT_MS,
 ): Promise<Uint8Array> {
   const socket = await connectTo(path);
+  const hint = UNANSWERED[does];
   const timer = setTimeout(
-    () => socket.destroy(new MptError('TIMEOUT', `the server at ${path} did not answer within ${limitMs} ms`, { op: 'state' })),
+    () => socket.destroy(new MptError('TIMEOUT', `the server at ${path} did not answer within ${limitMs} ms`, { op: 'state', hint })),
     limitMs,
   );
   socket.write(encodeFrame({ op: 'state', does }, ...(state === undefined ? [] : [state])));
   const reader = new FrameReader(UPDATE_LIMITS);
   try {
     for await (const piece of socket) for (const frame of reader.push(piece as Buffer)) return decodeStateAnswer(frame);
-    throw new MptError('IO', 'the server hung up without an answer', { op: 'state' });
+    throw new MptError('IO', 'the server hung up without an answer', { op: 'state', hint });
   } catch (error) {
     throw MptError.is(error) ? error : ioError(error, 'state', 'the connection to the server broke off');
   } finally {

@@ -4,6 +4,12 @@
  */
 import type { Saved, StateStream } from './state/stream.js';
 
+/**
+ * Nine years. Beyond 2^53 its steps are of several nanoseconds, which are less than a tick of what a guest can read. What is restored has at
+ * least half of it ahead, so that it can be saved again.
+ */
+const SAVED_MAX = 2 ** 58;
+
 export class VgpuClock implements Saved {
   readonly #source: () => number;
   #ahead = 0;
@@ -17,7 +23,7 @@ export class VgpuClock implements Saved {
   readonly now = (): number => this.#source() + this.#ahead;
 
   exchange(state: StateStream): void {
-    const at = state.number('time', this.now(), Number.MAX_SAFE_INTEGER, 0);
+    const at = state.number('time', this.now(), state.restoring ? SAVED_MAX / 2 : SAVED_MAX, 0);
     if (state.restoring) this.#ahead = at - this.#source();
   }
 }
