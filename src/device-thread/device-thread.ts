@@ -5,11 +5,12 @@
  * A worker that blocks in KVM_RUN cannot be terminated by Node, and `process.exit()` would wait for it for ever. The
  * thread therefore publishes its kernel thread id first, and `stop()` as well as the process's exit handler signal it.
  */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { EventEmitter } from 'eventemitter3';
 import { MptError } from '../core/errors.js';
 import { stopThread } from '../native/thread.js';
-import type { DeviceThreadData, DeviceThreadMessage, RequestMessage } from './protocol.js';
+import type { DeviceThreadMessage, RequestMessage } from './protocol.js';
+import { SpareThread, type ThreadOptions } from './spare-thread.js';
 
 export interface DeviceThreadEvents {
   progress: (text: string) => void;
@@ -28,24 +29,22 @@ export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
   /** Settles when the job ended: its result, or the MptError it failed with (STOPPED after a stop). */
   readonly result: Promise<Output>;
   readonly #worker: Worker;
-  /** [0] stop flag, [1] kernel thread id once the thread runs, [2] requests that wait: shared, so that neither side needs a message loop. */
-  readonly #control = new SharedArrayBuffer(12);
-  readonly #words = new Int32Array(this.#control);
+  readonly #control: SharedArrayBuffer;
+  readonly #words: Int32Array;
   readonly #ended: Promise<void>;
   readonly #waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: unknown) => void }>();
   #requests = 0;
 
   /**
-   * @param jobUrl module that exports `job`, as `new URL('./x.js', import.meta.url)`
-   * @param youngGenerationMb MiB for short-lived objects: less memory for a job that hardly allocates. Default V8's own
+   * @param job module that exports `job`, as `new URL('./x.js', import.meta.url)`, or a thread that has loaded it
+   * @param options for a thread that is started here
    */
-  constructor(jobUrl: URL, input: unknown, { youngGenerationMb }: { readonly youngGenerationMb?: number } = {}) {
+  constructor(job: URL | SpareThread, input: unknown, options: ThreadOptions = {}) {
     super();
-    const data: DeviceThreadData = { jobUrl: jobUrl.href, input, control: this.#control };
-    this.#worker = new Worker(new URL('./worker.js', import.meta.url), {
-      workerData: data,
-      ...(youngGenerationMb === undefined ? {} : { resourceLimits: { maxYoungGenerationSizeMb: youngGenerationMb } }),
-    });
+    const thread = job instanceof SpareThread ? job : new SpareThread(job, options);
+    this.#worker = thread.worker;
+    this.#control = thread.control;
+    this.#words = new Int32Array(this.#control);
     hookExit();
     running.add(this as DeviceThread<unknown>);
     let outcome: DeviceThreadMessage | undefined;
@@ -75,6 +74,7 @@ export class DeviceThread<Output> extends EventEmitter<DeviceThreadEvents> {
     });
     // Whoever awaits `result` sees the failure; nobody has to.
     this.result.catch(() => undefined);
+    thread.begin(input);
   }
 
   /** The kernel's number of the thread; 0 until it runs. */

@@ -1,10 +1,14 @@
 /** What crosses between the main thread and a device thread. Everything is structured-cloneable. */
+import type { MessagePort } from 'node:worker_threads';
 
 /** What a worker is started with. */
 export interface DeviceThreadData {
   /** Module URL that exports `job`. */
   readonly jobUrl: string;
-  readonly input: unknown;
+  /** Module URLs that the job will load for its input. */
+  readonly modules: readonly string[];
+  /** Where the job's input comes, as the only message: some time after the start, or never. */
+  readonly input: MessagePort;
   /** Three Int32: stop flag (1 asks to stop), kernel thread id (the worker writes it first), requests that wait. */
   readonly control: SharedArrayBuffer;
 }

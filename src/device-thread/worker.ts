@@ -5,7 +5,7 @@ import { libcSyscalls, threadNs } from '../native/libc.js';
 import { holdKickSignal } from '../native/thread.js';
 import type { DeviceThreadData, DeviceThreadMessage, Job, JobRequest, RequestMessage } from './protocol.js';
 
-const { jobUrl, input, control } = workerData as DeviceThreadData;
+const { jobUrl, modules, input: inputPort, control } = workerData as DeviceThreadData;
 const words = new Int32Array(control);
 const post = (message: DeviceThreadMessage, move: readonly ArrayBuffer[] = []): void => parentPort?.postMessage(message, move);
 
@@ -23,7 +23,13 @@ function takeRequest(): JobRequest | undefined {
 // action would end the process.
 Atomics.store(words, 1, holdKickSignal(libcSyscalls));
 try {
-  const { job } = (await import(jobUrl)) as { job: Job<unknown, unknown> };
+  const given = new Promise<unknown>((resolve) => inputPort.once('message', resolve));
+  const loaded = Promise.all([jobUrl, ...modules].map((url) => import(url)));
+  // What failed is told to whoever gives the input.
+  loaded.catch(() => undefined);
+  const input = await given;
+  inputPort.close();
+  const [{ job }] = (await loaded) as [{ job: Job<unknown, unknown> }];
   // Loading takes a while; a stop that came meanwhile need not wait until the job has opened what it would only close.
   if (Atomics.load(words, 0) !== 0) throw new MptError('STOPPED', 'stopped before it began');
   const value = await job(input, {

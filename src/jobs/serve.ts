@@ -15,7 +15,7 @@ import type { RecordOptions } from '../recording/index.js';
 import type { ServerPlace } from '../vfio/index.js';
 import { Counters } from './counters.js';
 import { type AccessRequest, answerAccess } from './serve-access.js';
-import type { ServedDeviceName } from './served-devices.js';
+import { type ServedDeviceName, servingModule } from './served-devices.js';
 import type { StateOrder } from './served-vgpu.js';
 
 export type { ServedDeviceName };
@@ -112,7 +112,7 @@ export interface ServeHooks {
 }
 
 export const job: Job<ServeInput, ServeOutput> = async (input, context) => {
-  const { serve } = (await (input.device === 'gvt' ? import('./serve-gvt.js') : import('./serve-sample.js'))) as { serve: Serve };
+  const { serve } = (await import(servingModule(input.device).href)) as { serve: Serve };
   const recording = input.record === undefined ? undefined : await import('../recording/index.js');
   if (context.stopped()) return { clients: 0 };
   let clients = 0;

@@ -63,6 +63,7 @@ t.test('metrics on a socket', async (t) => {
     [`mpt_vgpus_created_total{${labels}}`, 2],
     [`mpt_clients_total{${labels}}`, 1],
     ['mpt_device_threads', 1],
+    ['mpt_spare_threads', 1],
     ['mpt_refused_total{code="EXISTS"}', 1],
   ] as const)
     t.equal(found.get(name), value, name);

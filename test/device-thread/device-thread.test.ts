@@ -1,9 +1,10 @@
 /** Stopping a device thread within a deadline, whatever it is stuck in. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { kvm } from '../../src/backends/kvm/index.js';
 import { DeviceThread } from '../../src/device-thread/device-thread.js';
+import { SpareThread } from '../../src/device-thread/spare-thread.js';
 import type { StuckIn } from './jobs.js';
 
 const probe = kvm.probe();
@@ -34,6 +35,29 @@ t.test('a stop before the job has begun', { skip }, async (t) => {
   const thread = new DeviceThread<unknown>(JOBS, 'spin');
   t.equal(await thread.stop(3000), true);
   await t.rejects(thread.result, { code: 'STOPPED' });
+});
+
+t.test('a thread that has loaded a job waits for its input', async (t) => {
+  const spare = new SpareThread(JOBS);
+  await t.rejects(new DeviceThread(spare, 'failure').result, { code: 'LIMIT', message: 'job: on purpose (limit 3)' });
+  t.equal(spare.ended, true);
+  const broken = new SpareThread(JOBS, { modules: [new URL('./nowhere.js', import.meta.url)] });
+  await t.rejects(new DeviceThread(broken, 'failure').result, { code: 'INTERNAL', message: /nowhere.js/ }, 'what it could not load');
+  const stopped = new DeviceThread(new SpareThread(JOBS), 'failure');
+  t.equal(await stopped.stop(5000), true);
+  await t.rejects(stopped.result, { code: 'STOPPED' });
+  const alive = setInterval(() => {}, 1000);
+  const unused = new SpareThread(JOBS);
+  await unused.discard();
+  clearInterval(alive);
+  t.equal(unused.ended, true);
+  const module = new URL('../../src/device-thread/spare-thread.js', import.meta.url).href;
+  const program = `import { SpareThread } from '${module}'; new SpareThread(new URL('${JOBS.href}'))`;
+  const { status, signal } = spawnSync(process.execPath, ['--input-type=module', '-e', program], {
+    timeout: 20_000,
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
+  t.same([status, signal], [0, null], 'it keeps no process');
 });
 
 /** Ends of the whole process: exit code (or signal) and time from `ready`. */

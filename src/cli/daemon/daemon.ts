@@ -70,6 +70,7 @@ export class Daemon {
     this.#undo.push(() => access.close());
     bus.registerAccess(access);
     this.#undo.push(() => bus.close());
+    this.#undo.push(() => host.close());
     // Nobody shall find a socket after a `process.exit()`, an uncaught exception included.
     const removeSockets = (): void => bus.vgpus.forEach((vgpu) => void access.remove(vgpu));
     process.on('exit', removeSockets);

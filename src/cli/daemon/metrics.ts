@@ -66,6 +66,14 @@ export function daemonRegistry({ bus, host, log }: MetricsSources): Registry {
       this.set(host.count);
     },
   });
+  new Gauge({
+    name: 'mpt_spare_threads',
+    help: 'Threads that have loaded a kind of device and wait for a client',
+    registers,
+    collect() {
+      this.set(host.spares);
+    },
+  });
   new Counter({
     name: 'mpt_refused_total',
     help: 'Requests and writes that were refused, by error code',

@@ -1,4 +1,7 @@
-/** Devices of vGPUs on device threads of their own, one for each client. */
+/**
+ * Devices of vGPUs on device threads of their own, one for each client. A thread that has loaded what a kind of device needs waits for the next
+ * client: that is most of what the client would wait for.
+ */
 import { setPriority } from 'node:os';
 import type { AddressSpace, DeviceHost, GvtSeat, RunningVgpu, SampleSeat } from '../../core/bus/index.js';
 import { MptError } from '../../core/errors.js';
@@ -7,8 +10,10 @@ import { Errno, type Picture } from '../../core/vfio/device.js';
 import type { MonitorChange } from '../../core/vfio/edid-user.js';
 import type { IrqSetRequest } from '../../core/vfio/irqs.js';
 import { DeviceThread } from '../../device-thread/device-thread.js';
+import { SpareThread, type ThreadOptions } from '../../device-thread/spare-thread.js';
 import type { MonitorReply, PictureReply, ServeInput, ServeNotice, ServeOutput, ServeRequest } from '../../jobs/serve.js';
 import type { AccessReply, AccessRequest } from '../../jobs/serve-access.js';
+import { servingModule } from '../../jobs/served-devices.js';
 import { libcSyscalls } from '../../native/libc.js';
 import { POLL } from '../../native/syscalls.js';
 import type { StateOrderRequest } from '../display/protocol.js';
@@ -42,6 +47,9 @@ export interface ThreadHostOptions {
 export class ThreadHost implements DeviceHost<ServedSeat> {
   readonly #options: ThreadHostOptions;
   readonly #running = new Set<ThreadVgpu>();
+  /** By the module of the device: mdpy and mbochs have one. */
+  readonly #spares = new Map<string, SpareThread>();
+  #closed = false;
 
   constructor(options: ThreadHostOptions) {
     this.#options = options;
@@ -52,22 +60,57 @@ export class ThreadHost implements DeviceHost<ServedSeat> {
     return this.#running.size;
   }
 
+  /** Threads that wait for a client. */
+  get spares(): number {
+    return this.#spares.size;
+  }
+
+  /** Loads a thread ahead, unless one of the kind waits. */
+  expect({ device }: ServedSeat): void {
+    const module = servingModule(device);
+    if (this.#closed || this.#spares.get(module.href)?.ended === false) return;
+    this.#spares.set(module.href, new SpareThread(SERVE_JOB, threadOptions(module)));
+  }
+
   open(seat: ServedSeat, attachment: unknown, counters: SharedArrayBuffer): ThreadVgpu {
-    const vgpu = new ThreadVgpu(seat, attachment as ClientAttachment, counters, this.#options);
+    const thread = this.#takeThread(seat);
+    const vgpu = new ThreadVgpu(thread, seat, attachment as ClientAttachment, counters, this.#options);
     this.#running.add(vgpu);
+    // The next one, when this client no longer waits.
+    void vgpu.ready.then(() => this.expect(seat));
     void vgpu.ended.then(() => this.#running.delete(vgpu));
     return vgpu;
   }
+
+  /** Threads that wait end; devices that run stay. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const spares = [...this.#spares.values()];
+    this.#spares.clear();
+    await Promise.all(spares.map((spare) => spare.discard()));
+  }
+
+  #takeThread({ device }: ServedSeat): SpareThread {
+    const module = servingModule(device);
+    const spare = this.#spares.get(module.href);
+    this.#spares.delete(module.href);
+    return spare === undefined || spare.ended ? new SpareThread(SERVE_JOB, threadOptions(module)) : spare;
+  }
 }
+
+const threadOptions = (module: URL): ThreadOptions => ({ youngGenerationMb: YOUNG_GENERATION_MB, modules: [module] });
 
 export class ThreadVgpu implements RunningVgpu, PictureSource {
   readonly ended: Promise<string>;
+  /** The device answers, or never will. */
+  readonly ready: Promise<void>;
   readonly #thread: DeviceThread<ServeOutput>;
   readonly #connection: number;
   #priority: number;
   #ready = false;
 
   constructor(
+    spare: SpareThread,
     seat: ServedSeat,
     { connection, priority, name }: ClientAttachment,
     counters: SharedArrayBuffer,
@@ -86,19 +129,27 @@ export class ThreadVgpu implements RunningVgpu, PictureSource {
     };
     this.#connection = connection;
     this.#priority = priority;
-    const thread = new DeviceThread<ServeOutput>(SERVE_JOB, input, { youngGenerationMb: YOUNG_GENERATION_MB });
+    const thread = new DeviceThread<ServeOutput>(spare, input);
     this.#thread = thread;
     let why = 'stopped';
+    let toldReady: () => void = () => {};
+    this.ready = new Promise((resolve) => {
+      toldReady = resolve;
+    });
     thread.on('notice', (value) => {
       const notice = value as ServeNotice;
       if (notice.type === 'ready') {
         this.#ready = true;
+        toldReady();
         if (this.#priority !== 0) this.#tryPriority(log, name);
       } else if (notice.type === 'disconnected') why = notice.why;
       else if (notice.type === 'complaint') log.warn('complaint', { vgpu: name, text: notice.text });
     });
     this.ended = thread.result
-      .finally(() => leaveSchedule(seat))
+      .finally(() => {
+        leaveSchedule(seat);
+        toldReady();
+      })
       .then(
         () => why,
         (error: unknown) => {

@@ -6,6 +6,8 @@ import type { RunningVgpu, VgpuExtensions, VgpuOps } from './driver.js';
 
 /** Where devices run. */
 export interface DeviceHost<Seat> {
+  /** There is a vGPU whose device will be wanted some time. */
+  expect?(seat: Seat): void;
   /**
    * Makes the seat's device and serves it.
    * @param attachment the access driver's
@@ -42,6 +44,7 @@ export class SeatedVgpu<Seat> implements VgpuOps {
     this.resources = parts.resources;
     this.#parts = parts;
     this.extensions = { ...parts.extensions, statistics: () => this.#statistics() };
+    parts.host.expect?.(parts.seat());
   }
 
   destroy(): void {
