@@ -41,6 +41,11 @@ const mebibytes = (text: string): number => {
   return Number(text);
 };
 
+const mebibytesAsBytes = (text: string): number => {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('it must be a whole number of MiB from 1');
+  return Number(text) * 1024 * 1024;
+};
+
 const count = (text: string): number => {
   if (!/^\d{1,6}$/.test(text)) throw new InvalidArgumentError('it must be a whole number');
   return Number(text);
@@ -88,7 +93,18 @@ program
   .addOption(new Option('--ram <mib>', 'guest RAM in MiB (default: 16)').argParser(mebibytes))
   .option('--type <name>', 'vGPU type (default: GVTg_V4_8)')
   .option('--record <file>', 'record what crosses the device model’s boundaries, for mpt replay; the file holds guest memory')
+  .addOption(
+    new Option(
+      '--record-limit <mib>',
+      'MiB that the recording has at most; then it ends, and the device goes on (default: 1024)',
+    ).argParser(mebibytesAsBytes),
+  )
   .option('--trace <file>', 'write what the engines do as a trace in Chrome’s trace-event format, for Perfetto or about:tracing')
+  .addOption(
+    new Option('--trace-limit <mib>', 'MiB that the trace has at most; then it ends, and the device goes on (default: 256)').argParser(
+      mebibytesAsBytes,
+    ),
+  )
   .option('--json', 'print one JSON document')
   .addHelpText(
     'after',
@@ -150,8 +166,19 @@ program
   .option('--no-display', 'gvt: fuse the display off, so that the guest driver only renders (default: a monitor of the type)')
   .addOption(new Option('--connector <kind>', 'gvt: what the monitor is connected by (default: hdmi)').choices(CONNECTORS))
   .option('--record <file>', 'record what crosses the device model’s boundaries, for mpt replay; the file holds guest memory')
+  .addOption(
+    new Option(
+      '--record-limit <mib>',
+      'MiB that the recording has at most; then it ends, and the device goes on (default: 1024)',
+    ).argParser(mebibytesAsBytes),
+  )
   .option('--restore <file>', 'gvt: go on with the vGPU that mpt state saved there')
   .option('--trace <file>', 'gvt: write what the engines do as a trace in Chrome’s trace-event format, for Perfetto or about:tracing')
+  .addOption(
+    new Option('--trace-limit <mib>', 'MiB that the trace has at most; then it ends, and the device goes on (default: 256)').argParser(
+      mebibytesAsBytes,
+    ),
+  )
   .option('--trust-client', 'use guest memory by mapping it even when its file can be shortened, which would end the server')
   .option('--json', 'print one JSON document a line: ready, connected, disconnected, complaint')
   .addHelpText(

@@ -35,8 +35,11 @@ export interface RunInput {
   readonly type: string;
   /** File to record to. */
   readonly record?: string;
+  /** Bytes that it has at most; a default where it is absent. */
+  readonly recordLimit?: number | undefined;
   /** File for a trace in Chrome's trace-event format. */
   readonly trace?: string;
+  readonly traceLimit?: number | undefined;
 }
 
 export interface RunOutput {
@@ -77,6 +80,7 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
     if (input.trace !== undefined)
       trace = openTrace({
         path: input.trace,
+        limit: input.traceLimit,
         onFailure: ({ message }) => context.notice({ type: 'complaint', text: `the trace has ended: ${message}` }),
       });
     const machine = openOrCreate(backend, input);
@@ -84,7 +88,10 @@ export const job: Job<RunInput, RunOutput> = (input, context) => {
     const onGuestError = (_vgpu: number, what: string): void => {
       lastGuestError = what;
     };
-    const record = input.record === undefined ? undefined : { path: input.record, onFailure: (error: MptError) => (unrecorded = error) };
+    const record =
+      input.record === undefined
+        ? undefined
+        : { path: input.record, limit: input.recordLimit, onFailure: (error: MptError) => (unrecorded = error) };
     recorded = openGvt(backend, { onGuestError, ...(trace === undefined ? {} : { trace: trace.log }) }, record);
     const gvt = recorded.device;
     const vgpu = gvt.createVgpu({ type: input.type, vmId: machine.vmId });

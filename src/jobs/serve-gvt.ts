@@ -92,7 +92,7 @@ export const serve: Serve = (input, hooks, { stopFlag, threadNs }, recording) =>
 };
 
 /** @throws MptError IO when the file cannot be made */
-function openedTrace({ trace }: ServeInput, { onComplaint }: ServeHooks): OpenTrace | undefined {
+function openedTrace({ trace, traceLimit: limit }: ServeInput, { onComplaint }: ServeHooks): OpenTrace | undefined {
   if (trace === undefined) return undefined;
-  return openTrace({ path: trace, onFailure: ({ message }) => onComplaint(`the trace has ended: ${message}`) });
+  return openTrace({ path: trace, limit, onFailure: ({ message }) => onComplaint(`the trace has ended: ${message}`) });
 }

@@ -31,8 +31,11 @@ export interface ServeInput {
   readonly trustClient: boolean;
   /** File to record to. */
   readonly record?: string;
+  /** Bytes that it has at most; a default where it is absent. */
+  readonly recordLimit?: number | undefined;
   /** Of `gvt`: file for a trace in Chrome's trace-event format. */
   readonly trace?: string;
+  readonly traceLimit?: number | undefined;
   /** Of `gvt`: false is a vGPU whose display is fused off. Default true. */
   readonly display?: boolean;
   /** Of `gvt`: what the monitor is connected by. Default HDMI. */
@@ -140,8 +143,10 @@ export const job: Job<ServeInput, ServeOutput> = async (input, context) => {
 };
 
 /** What a recording that ends early tells. */
-export const recordOf = ({ record }: ServeInput, { onComplaint }: ServeHooks): RecordOptions | undefined =>
-  record === undefined ? undefined : { path: record, onFailure: ({ message }) => onComplaint(`the recording has ended: ${message}`) };
+export const recordOf = ({ record, recordLimit: limit }: ServeInput, { onComplaint }: ServeHooks): RecordOptions | undefined =>
+  record === undefined
+    ? undefined
+    : { path: record, limit, onFailure: ({ message }) => onComplaint(`the recording has ended: ${message}`) };
 
 /** One buffer that both threads see, for as long as the size stays: the main thread is done with a picture when it asks for the next. */
 function sharedPixels(): PixelMemory {

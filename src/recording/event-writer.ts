@@ -16,6 +16,8 @@ export const BLOCK_MAX = BLOCK_TARGET + BLOB_MAX + 0x1000;
 const EVENT_MAX = 1 + (FIELDS_MAX + 1) * NUMBER_MAX;
 /** Before each block: bytes of its events, bytes that follow. */
 export const BLOCK_HEAD = 8;
+/** Bytes of a file, unless it is told: a day of a busy guest. */
+const LIMIT = 2 ** 30;
 /** The fastest of zlib's: the events repeat themselves enough for it. */
 const LEVEL = 1;
 /** The rows of the table as the writer needs them: kinds of fields, and whether bytes follow. */
@@ -26,6 +28,8 @@ const NO_BLOB = new Uint8Array(0);
 export class EventWriter {
   readonly #fd: number;
   readonly #path: string;
+  readonly #limit: number;
+  #size = 0;
   #bytes = new Uint8Array(BLOCK_TARGET + 0x4000);
   #used = 0;
   /** Last values of fields that are written as differences, by tag and field. */
@@ -34,9 +38,10 @@ export class EventWriter {
   /** Events that were written. */
   events = 0;
 
-  /** Makes the file, for its owner's eyes only: it holds guest memory. @throws MptError IO */
-  constructor(path: string, header: RecordingHeader) {
+  /** Makes the file, for its owner's eyes only: it holds guest memory. @param limit bytes that it has at most. @throws MptError IO */
+  constructor(path: string, header: RecordingHeader, limit = LIMIT) {
     this.#path = path;
+    this.#limit = limit;
     try {
       this.#fd = openSync(path, 'w', 0o600);
     } catch (error) {
@@ -55,7 +60,7 @@ export class EventWriter {
     }
   }
 
-  /** Appends an event. @throws MptError IO */
+  /** Appends an event. @throws MptError IO, LIMIT */
   put(tag: number, a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, blob: Uint8Array = NO_BLOB, blobLength = blob.length): void {
     if (blobLength > BLOB_MAX)
       throw new MptError('LIMIT', 'an event is too long to be recorded', { op: 'record', size: blobLength, limit: BLOB_MAX });
@@ -79,7 +84,7 @@ export class EventWriter {
     if (this.#used >= BLOCK_TARGET) this.flush();
   }
 
-  /** Writes what is there as a block. @throws MptError IO */
+  /** Writes what is there as a block. @throws MptError IO; LIMIT, and then nothing of the block is written */
   flush(): void {
     if (this.#used === 0) return;
     const packed = deflateSync(this.#bytes.subarray(0, this.#used), { level: LEVEL });
@@ -140,6 +145,13 @@ export class EventWriter {
   }
 
   #write(bytes: Uint8Array): void {
+    if (this.#size + bytes.length > this.#limit)
+      throw new MptError('LIMIT', `the recording ${this.#path} is as large as it may be`, {
+        op: 'record',
+        limit: this.#limit,
+        hint: 'set --record-limit',
+      });
+    this.#size += bytes.length;
     try {
       for (let done = 0; done < bytes.length; ) done += writeSync(this.#fd, bytes, done);
     } catch (error) {

@@ -34,7 +34,9 @@ export interface Recorded<T> {
 /** What a recording is asked for. */
 export interface RecordOptions {
   readonly path: string;
-  /** The file cannot be written any more: the device goes on, the recording has ended. */
+  /** Bytes that the file has at most; default 1 GiB. */
+  readonly limit?: number | undefined;
+  /** The file cannot be written any more, or has reached its limit: the device goes on, the recording has ended. */
   readonly onFailure: (error: MptError) => void;
 }
 
@@ -53,7 +55,7 @@ export function openGvt(backend: MptBackend, options: GvtOptions, record?: Recor
   const { aperture, ggtt, fences, generation, now = monotonic, switchPaceMs = 0 } = { ...DEFAULT_GPU, ...options };
   const gpu = checkGpuSize({ aperture, ggtt, fences, generation });
   const header = { kind: 'gvt', created: created(), backend: { name, version }, capabilities, gpu, switchPaceMs } as const;
-  const writer = new EventWriter(record.path, header);
+  const writer = new EventWriter(record.path, header, record.limit);
   const tape = new RecordingTape({ writer, now, onFailure: record.onFailure });
   // Whether mistakes are told decides how often the clock is read. Processor time is nothing that a replay could have again: vGPUs pay by the clock.
   const { threadNs: _, ...others } = options;
@@ -70,7 +72,7 @@ const recorded = <T>(device: T, tape: RecordingTape): Recorded<T> => ({ device, 
 
 /** The same of a small display device. @throws MptError IO */
 export function openRecordedDevice(device: VfioDevice, kind: SampleKindName, type: string, record: RecordOptions): Recorded<VfioDevice> {
-  const writer = new EventWriter(record.path, { kind: 'device', created: created(), device: kind, type });
+  const writer = new EventWriter(record.path, { kind: 'device', created: created(), device: kind, type }, record.limit);
   const tape = new RecordingTape({ writer, now: monotonic, onFailure: record.onFailure });
   return recorded<VfioDevice>(new RecordedDevice(tape, device), tape);
 }

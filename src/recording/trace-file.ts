@@ -9,7 +9,9 @@ import { TraceLog } from '../core/gvt/trace/trace-log.js';
 /** What a trace is asked for. */
 export interface TraceOptions {
   readonly path: string;
-  /** The file cannot be written any more: the vGPU goes on, the trace has ended. */
+  /** Bytes that the file has at most; default 256 MiB, more than which viewers hardly load. */
+  readonly limit?: number | undefined;
+  /** The file cannot be written any more, or has reached its limit: the vGPU goes on, the trace has ended. Called once. */
   readonly onFailure: (error: MptError) => void;
 }
 
@@ -19,19 +21,21 @@ export interface OpenTrace {
   close(): void;
 }
 
+const LIMIT = 256 * 1024 * 1024;
 const HEAD = '[\n';
 const TAIL = '\n]\n';
 
 /** Makes the file. @throws MptError IO */
-export function openTrace({ path, onFailure }: TraceOptions): OpenTrace {
+export function openTrace({ path, limit = LIMIT, onFailure }: TraceOptions): OpenTrace {
   const failed = (error: unknown): MptError => {
+    if (MptError.is(error)) return error;
     const { errno = 0 } = error as NodeJS.ErrnoException;
     return new MptError('IO', `the trace ${path} cannot be written`, { op: 'trace', errno: Math.abs(errno) });
   };
   let fd: number | undefined;
   try {
     fd = openSync(path, 'w', 0o644);
-    put(fd, `${HEAD}${TAIL}`, 0);
+    put(fd, Buffer.from(`${HEAD}${TAIL}`), 0);
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
     throw failed(error);
@@ -40,7 +44,11 @@ export function openTrace({ path, onFailure }: TraceOptions): OpenTrace {
   const write = (text: string): void => {
     if (fd === undefined) return;
     try {
-      end += put(fd, `${text}${TAIL}`, end) - TAIL.length;
+      const piece = Buffer.from(`${text}${TAIL}`);
+      if (end + piece.length > limit)
+        throw new MptError('LIMIT', `the trace ${path} is as large as it may be`, { op: 'trace', limit, hint: 'set --trace-limit' });
+      put(fd, piece, end);
+      end += piece.length - TAIL.length;
     } catch (error) {
       // What was written before stays a whole array.
       mend(fd, end);
@@ -60,17 +68,14 @@ export function openTrace({ path, onFailure }: TraceOptions): OpenTrace {
   };
 }
 
-/** @returns bytes written: all */
-function put(fd: number, text: string, position: number): number {
-  const bytes = Buffer.from(text);
+function put(fd: number, bytes: Uint8Array, position: number): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, position + done);
-  return bytes.length;
 }
 
 function mend(fd: number, end: number): void {
   try {
     ftruncateSync(fd, end);
-    put(fd, TAIL, end);
+    put(fd, Buffer.from(TAIL), end);
   } catch {
     // The disk is full to the last byte: viewers take an array without its bracket, too.
   }

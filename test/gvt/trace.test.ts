@@ -1,9 +1,10 @@
 /** The trace is what the guest did: contexts, execution in them, interrupts, resets; and its file is whole whatever ends it. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import type { MptError } from '../../src/core/errors.js';
 import { TraceLog } from '../../src/core/gvt/trace/trace-log.js';
 import { VgpuTrace } from '../../src/core/gvt/trace/vgpu-trace.js';
 import { openTrace } from '../../src/recording/index.js';
@@ -214,6 +215,23 @@ t.test('the file is whole after each write', async (t) => {
     ['/dev/full', 28],
   ] as const)
     t.throws(() => openTrace({ path, onFailure: () => undefined }), { code: 'IO', errno, message: /the trace .* cannot be written/ });
+});
+
+t.test('a trace that reaches its limit is whole, and ends', async (t) => {
+  const path = join(folder, 'limit.json');
+  const limit = 40_000;
+  const told: MptError[] = [];
+  const trace = openTrace({ path, limit, onFailure: (error) => told.push(error) });
+  for (let i = 0; i < 100; i++) {
+    for (let n = 0; n < 10; n++) trace.log.event('i', `event ${i}`, 1, 2, trace.log.now());
+    trace.log.flush();
+  }
+  trace.close();
+  t.match(told, [{ code: 'LIMIT', limit, message: /limit\.json is as large as it may be .*; set --trace-limit$/ }]);
+  t.equal(told.length, 1, 'told once');
+  const { size } = statSync(path);
+  t.ok(size <= limit && size > limit - 2000, `${size} bytes`);
+  t.equal(parsed(path).length % 10, 0, 'no piece is cut');
 });
 
 t.test('mpt run --trace: as many workloads as it tells', async (t) => {

@@ -1,6 +1,8 @@
 /** What is recorded replays; what a changed device model does otherwise is told at its place. */
+import { statSync } from 'node:fs';
 import t from 'tap';
 import { Bdf, Gpa } from '../../src/core/addresses.js';
+import type { MptError } from '../../src/core/errors.js';
 import { PageView } from '../../src/core/gvt/gpu-page.js';
 import type { Gvt } from '../../src/core/gvt/gvt.js';
 import type { GpuPage } from '../../src/core/gvt/roles.js';
@@ -11,7 +13,7 @@ import { openGvt, type ReplayReport, replay } from '../../src/recording/index.js
 import { PageCopies } from '../../src/recording/page-copies.js';
 import { RecordingTape } from '../../src/recording/recording-tape.js';
 import { Random } from '../core/random.js';
-import { BAR0, BAR2, type Fixture, MemoryBackend, VM } from '../gvt/memory-backend.js';
+import { BAR0, BAR2, type Fixture, fixture, MemoryBackend, VM } from '../gvt/memory-backend.js';
 import { newFile, recorded, same } from './rig.js';
 
 const MIB = 0x10_0000;
@@ -260,6 +262,27 @@ t.test('a whole run: batches, fences, interrupts, a picture', async (t) => {
     vgpu.interrupts.raise = () => undefined;
   }).divergence;
   t.match(silent, { expected: /^inject_msi\(vGPU 1, address 0xfee00000, data 0x[0-9a-f]+\)$/ });
+});
+
+t.test('a recording that reaches its limit: good up to there, and the device goes on', async (t) => {
+  for (const [limit, least] of [
+    [1000, 0],
+    [150_000, 1000],
+  ] as const) {
+    const path = newFile();
+    const told: MptError[] = [];
+    const f = fixture({ make: (backend, all) => openGvt(backend, all, { path, limit, onFailure: (error) => told.push(error) }).device });
+    const random = new Random(limit);
+    for (let i = 0; i < 100_000; i++) f.write(MASTER_IRQ + 4 * (i % 40), random.below(2 ** 32));
+    t.match(told, [{ code: 'LIMIT', limit, message: /is as large as it may be .*; set --record-limit$/ }], 'told once');
+    t.equal(told.length, 1);
+    t.ok(statSync(path).size <= limit);
+    f.write(0x1_2040, 0x1234);
+    t.equal(f.read(0x1_2040), 0x1234, 'the device goes on');
+    const { divergence, recordedMs, steps } = replay(path);
+    t.strictSame([divergence, recordedMs], [null, null], 'what is there replays');
+    t.ok(steps >= least, `${steps} steps`);
+  }
 });
 
 t.test('a recording that cannot be made', async (t) => {

@@ -1,11 +1,11 @@
 /** `mpt run`: the main job, from backend selection to the picture. */
-import { resolve } from 'node:path';
 import { selectBackend } from '../../backends/index.js';
 import { DeviceThread } from '../../device-thread/device-thread.js';
 import type { RunInput, RunNotice, RunOutput } from '../../jobs/run.js';
 import { type Config, checkConfig, readConfig } from '../config.js';
 import { EXIT } from '../exit-codes.js';
 import { checkWritable } from '../files.js';
+import { outputsOf } from '../outputs.js';
 import { interruptible, Progress, print, printJson } from '../terminal.js';
 
 export interface RunOptions {
@@ -18,6 +18,9 @@ export interface RunOptions {
   type?: string;
   record?: string;
   trace?: string;
+  /** Bytes. */
+  recordLimit?: number;
+  traceLimit?: number;
   json?: boolean;
 }
 
@@ -32,8 +35,6 @@ export async function runCommand(options: RunOptions): Promise<number> {
     ...(config.options === undefined ? {} : { options: config.options }),
   });
   const { name } = selection.backend;
-  if (options.record !== undefined) checkWritable(options.record, 'record');
-  if (options.trace !== undefined) checkWritable(options.trace, 'trace');
   if (config.picture !== undefined) checkWritable(config.picture, 'picture');
   const input: RunInput = {
     backend: name,
@@ -41,8 +42,7 @@ export async function runCommand(options: RunOptions): Promise<number> {
     ...(config.domain === undefined ? {} : { domain: config.domain }),
     ramMiB: config.ramMiB ?? DEFAULTS.ramMiB,
     type: config.type ?? DEFAULTS.type,
-    ...(options.record === undefined ? {} : { record: resolve(options.record) }),
-    ...(options.trace === undefined ? {} : { trace: resolve(options.trace) }),
+    ...outputsOf(options),
   };
   const announce = options.json === true ? undefined : `backend ${name} (${selection.reason})`;
   const output = await runOnDeviceThread(input, announce);

@@ -18,7 +18,7 @@ import type {
 import { displaySocketPath } from '../display/protocol.js';
 import { serveDisplay } from '../display/socket-server.js';
 import { EXIT } from '../exit-codes.js';
-import { checkWritable } from '../files.js';
+import { outputsOf } from '../outputs.js';
 import type { PrivateServer } from '../private-server.js';
 import { readStateFile } from '../state-file.js';
 import { passOn } from '../state-order.js';
@@ -36,6 +36,9 @@ export interface ServeOptions {
   trustClient?: boolean;
   record?: string;
   trace?: string;
+  /** Bytes. */
+  recordLimit?: number;
+  traceLimit?: number;
   /** Commander's `--no-display` makes it false. */
   display?: boolean;
   connector?: Connector;
@@ -68,14 +71,13 @@ export async function serveCommand(options: ServeOptions): Promise<number> {
     place: socket,
     resources: resourcesOf(options),
     trustClient: options.trustClient === true,
-    ...(options.record === undefined ? {} : { record: resolve(options.record) }),
-    ...(options.trace === undefined ? {} : { trace: resolve(options.trace) }),
+    ...outputsOf(options),
     display: options.display !== false,
     ...connectorOf(options),
     ...(await savedVgpu(options)),
   };
-  if (options.record !== undefined) checkWritable(options.record, 'record');
-  if (options.trace !== undefined) checkTrace(options.trace, options.device);
+  if (options.trace !== undefined && options.device !== 'gvt')
+    throw new MptError('INVALID_ARGUMENT', `--trace is for --device gvt; ${options.device} has no engines`, { op: 'serve' });
   const thread = new DeviceThread<ServeOutput>(new URL('../../jobs/serve.js', import.meta.url), input, {
     youngGenerationMb: YOUNG_GENERATION_MB,
   });
@@ -136,12 +138,6 @@ function connectorOf({ device, connector, display }: ServeOptions): { readonly c
     op: 'serve',
     hint: device === 'gvt' ? 'leave --no-display out' : `${device} has no connector`,
   });
-}
-
-/** @throws MptError IO; INVALID_ARGUMENT: the display devices have no engines */
-function checkTrace(path: string, device: ServedDeviceName): void {
-  if (device !== 'gvt') throw new MptError('INVALID_ARGUMENT', `--trace is for --device gvt; ${device} has no engines`, { op: 'serve' });
-  checkWritable(path, 'trace');
 }
 
 /** @throws MptError INVALID_ARGUMENT: the display devices have types only */
