@@ -3,7 +3,7 @@
  * they are, errno read in the very next expression after the call because any libc work between overwrites it.
  */
 import koffi from 'koffi';
-import type { Syscalls } from './syscalls.js';
+import { SA_RESTART, type Syscalls } from './syscalls.js';
 
 const libc = koffi.load('libc.so.6');
 
@@ -108,10 +108,11 @@ export const libcSyscalls: Syscalls = {
   // pthread_sigmask returns the error number itself.
   sigmask: (how, set, old) => -cSigmask(how, set, old),
   interruptOn: (signal) => {
-    // struct sigaction: sa_handler, sa_mask of 128 bytes, sa_flags, sa_restorer. Without SA_RESTART. The handler is a function that
+    // struct sigaction: sa_handler, sa_mask of 128 bytes, sa_flags, sa_restorer. The handler is a function that
     // takes a number and changes nothing: abs(3), which a signal may interrupt anything with.
     const action = new DataView(new ArrayBuffer(152));
     action.setBigUint64(0, BigInt(cDlsym(0, 'abs')), true);
+    action.setUint32(136, SA_RESTART, true);
     return failed(cSigaction(signal, bytesOf(action), null));
   },
   sigtake: (set) => failed(cSigtimedwait(set, null, zeroTime)),

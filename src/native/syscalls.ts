@@ -37,7 +37,10 @@ export interface Syscalls {
   tgkill(pid: number, tid: number, signal: number): number;
   /** Changes the calling thread's signal mask. `set` is 128 bytes (sigset_t), `old` is filled when given. */
   sigmask(how: number, set: Uint8Array, old: Uint8Array): number;
-  /** From now on the signal does nothing in this process but end a system call that signals can end. */
+  /**
+   * From now on the signal does nothing in this process but end a system call that signals end whatever their handler wants: reads and
+   * writes go on (SA_RESTART).
+   */
   interruptOn(signal: number): number;
   /** Takes one pending signal of `set` (128 bytes) without waiting. @returns its number, or -EAGAIN */
   sigtake(set: Uint8Array): number;
@@ -67,6 +70,7 @@ export const SIG_SETMASK = 2;
 export const SIGUSR2 = 12;
 /** The first signal that glibc leaves to programs (SIGRTMIN): its handler does nothing, it only ends a wait. */
 export const SIGRTMIN = 34;
+export const SA_RESTART = 0x1000_0000;
 export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2 } as const;
 export const F = { GETFL: 3, SETFL: 4, DUPFD_CLOEXEC: 1030, ADD_SEALS: 1033, GET_SEALS: 1034 } as const;
 export const SEAL = { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8 } as const;

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { OwnedFd } from '../../src/native/fd.js';
+import { InterruptTimer } from '../../src/native/interrupt-timer.js';
 import { libcSyscalls as sys } from '../../src/native/libc.js';
 import { OwnedMapping } from '../../src/native/mapping.js';
 import { Poller } from '../../src/native/poll.js';
@@ -264,4 +265,35 @@ t.test('stopThread wakes a thread of which only the flag is known, and a thread 
   t.doesNotThrow(() => stopThread({ flag, tid: 2 ** 22 - 1, pid: process.pid }, spy));
   t.doesNotThrow(() => stopThread({ flag, tid: 0, pid: process.pid }, spy));
   t.same(spy.names, ['tgkill'], 'no signal without a thread id');
+});
+
+t.test('a time limit ends waits and leaves reads alone; it is set seldom, and rests', async (t) => {
+  const spy = new FaultySyscalls(sys);
+  const timer = new InterruptTimer(spy);
+  const nothing = new Uint8Array(0);
+  t.equal(
+    timer.limit(10, performance.now(), () => sys.poll(nothing, 0, 5000)),
+    -EINTR,
+    'a wait without anybody to end it',
+  );
+  // By then the signal comes every few milliseconds.
+  const fd = sys.eventfd(0, EFD.CLOEXEC);
+  const worker = new Worker(
+    'const { workerData } = require("node:worker_threads"); setTimeout(() => require("node:fs").writeSync(workerData, new BigUint64Array([1n])), 60);',
+    { eval: true, workerData: fd },
+  );
+  const ended = new Promise((resolve) => worker.once('exit', resolve));
+  t.equal(sys.read(fd, new Uint8Array(8)), 8, 'a read that takes longer');
+  const before = spy.names.length;
+  for (let i = 0; i < 1000; i++) timer.limit(60_000, performance.now(), () => 0);
+  t.same(spy.names.slice(before), ['timerSet'], 'one limit serves many calls');
+  timer.limit(20_000, performance.now(), () => 0);
+  timer.limit(60_000, performance.now(), () => 0);
+  t.same(spy.names.slice(before + 1), ['timerSet', 'timerSet'], 'but none that is too late or far too early');
+  timer.rest();
+  timer.rest();
+  t.same(spy.names.slice(before + 3), ['timerSet off']);
+  timer.close();
+  await ended;
+  sys.close(fd);
 });

@@ -90,7 +90,7 @@ export class AcrnMachine implements Machine {
       this.requests = new AcrnRequests({
         calls: this.calls,
         page: this.page,
-        wait: new RequestWait((ms) => timer.limit(ms, attach)),
+        wait: new RequestWait({ attach, rest: () => timer.rest() }),
         stopFlag: new Int32Array(flag),
         route: (request, from) => owner.route(this.vmId, request, from),
         memoryAt: (address) => this.memoryAt(address),

@@ -110,6 +110,16 @@ export class AcrnRequests implements RequestSource {
       this.#c.run();
       this.#started = true;
     }
+    let request: IoRequest | undefined;
+    try {
+      request = this.#take(timeoutMs);
+      return request;
+    } finally {
+      if (request === undefined) this.#c.wait.rest();
+    }
+  }
+
+  #take(timeoutMs: number): IoRequest | undefined {
     /** When the time is over; the clock is asked at the first wait. */
     let until = -1;
     let answered = 0;

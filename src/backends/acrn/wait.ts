@@ -14,16 +14,25 @@ const ATTACH_MS = 10;
 const FIRST_PAUSE_MS = 0.02;
 const LAST_PAUSE_MS = 1;
 
-/** ATTACH_IOREQ_CLIENT, ended by a signal after so many ms. @returns its result, minus the errno when it failed */
-export type TimedAttach = (ms: number) => number;
+export interface TimedAttach {
+  /** ATTACH_IOREQ_CLIENT, ended by a signal after so many ms or somewhat before. @returns its result, minus the errno when it failed */
+  attach(ms: number, now: number): number;
+  /** Nobody waits any more: no signals. */
+  rest(): void;
+}
 
 export class RequestWait {
   readonly #idle = new Int32Array(new SharedArrayBuffer(4));
-  readonly #attach: TimedAttach | undefined;
+  readonly #timed: TimedAttach | undefined;
 
-  /** @param attach where ATTACH tells of the requests that are waited for */
-  constructor(attach?: TimedAttach) {
-    this.#attach = attach;
+  /** @param timed where ATTACH tells of the requests that are waited for */
+  constructor(timed?: TimedAttach) {
+    this.#timed = timed;
+  }
+
+  /** The caller goes away without a request. */
+  rest(): void {
+    this.#timed?.rest();
   }
 
   /**
@@ -32,12 +41,14 @@ export class RequestWait {
    * @throws MptError HYPERVISOR
    */
   wait(ready: () => boolean, now: number, until: number): void {
-    const end = Math.min(now + SLICE_MS, until);
-    if (this.#attach !== undefined && end - now >= ATTACH_MS) {
+    let end = Math.min(now + SLICE_MS, until);
+    if (this.#timed !== undefined && end - now >= ATTACH_MS) {
       // 1 and up: the client is being destroyed (VHM), and its requests with it.
-      const result = this.#attach(end - now);
+      const result = this.#timed.attach(end - now, now);
       if (result !== -EINTR && result !== -EAGAIN) checkAcrn(result, 'ATTACH_IOREQ_CLIENT');
       if (ready()) return;
+      // What is left of its time is for an ATTACH that ended at once; a signal comes later than this.
+      end = (now + end) / 2;
     }
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LAST_PAUSE_MS)) {
       const left = end - performance.now();
