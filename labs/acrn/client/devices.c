@@ -36,6 +36,20 @@ void check_devices(const char *abi) {
   gives(machine_destroy(&machine), -EBADF, "an ioctl after close");
 }
 
+static void check_identity(const char *abi) {
+  struct machine one, two;
+  machine_open(&one, abi, RAM);
+  machine_open(&two, abi, RAM);
+  strcpy(one.identity, "POST_STD_VM1");
+  strcpy(two.identity, "POST_STD_VM1");
+  gives(machine_create(&one), 0, "a VM of the scenario");
+  gives(machine_create(&two), two.hsm ? -EINVAL : -EFAULT, "the same once more");
+  strcpy(two.identity, "POST_STD_VM2");
+  gives(machine_create(&two), 0, "another one");
+  machine_end(&one);
+  machine_end(&two);
+}
+
 void check_states(const char *abi) {
   struct machine machine, other;
   boot(&machine, abi, HALT, sizeof HALT);
@@ -43,6 +57,7 @@ void check_states(const char *abi) {
   boot(&other, abi, HALT, sizeof HALT);
   check(machine.vmid > 0 && other.vmid > 0 && machine.vmid != other.vmid, "two VMs have two ids, none of them the service VM's");
   machine_end(&other);
+  check_identity(abi);
   gives(machine_create(&machine), hsm ? -EINVAL : -EFAULT, "a second VM on one descriptor");
   gives(machine_reset(&machine), REFUSED(&machine), "RESET_VM of a VM that is not paused");
   gives(machine_start(&machine), 0, "START_VM");

@@ -34,6 +34,7 @@ void machine_close(struct machine *machine) {
 long machine_create(struct machine *machine) {
   // The VHM's structure has the same fields in the same places.
   struct acrn_vm_creation creation = {.ioreq_buf = (uintptr_t)machine->slots};
+  memcpy(&creation.uuid, machine->identity, sizeof machine->identity);
   long result = machine_ioctl(machine, PICK(machine, ACRN_IOCTL_CREATE_VM, IC_CREATE_VM), (uintptr_t)&creation);
   machine->vmid = creation.vmid;
   machine->vcpus = creation.vcpu_num;

@@ -10,6 +10,8 @@
 #include "../standin/abi.h"
 
 struct machine {
+  /** UUID or name that the VM is created with; zeros: none. */
+  char identity[16];
   bool hsm;
   int fd;
   uint16_t vmid;

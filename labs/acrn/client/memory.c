@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #define MANY 300
+#define LARGE (512UL << 20)
 
 void check_memory(const char *abi) {
   struct machine machine;
@@ -48,8 +49,10 @@ void check_memory(const char *abi) {
   gives(machine_map(&machine, 100 * PAGE, ram, PAGE, RWX), -ENOMEM, "its entry is not given back");
   gives(machine_map_frames(&machine, 100 * PAGE, physical, PAGE, RWX), 0, "pages by their address need none");
   machine_end(&machine);
-  machine_open(&machine, abi, RAM);
+  machine_open(&machine, abi, LARGE);
   machine_create(&machine);
   gives(machine_map(&machine, 0, machine.ram, PAGE, RWX), 0, "a new VM has a new table");
+  gives(machine_map(&machine, LARGE, machine.ram, LARGE, RWX), machine.hsm ? -ENOMEM : 0, "512 MiB of RAM in one call");
+  gives(machine_map(&machine, 2 * LARGE, machine.ram, LARGE - PAGE, RWX), 0, "a page less");
   machine_end(&machine);
 }

@@ -11,7 +11,7 @@ static long create_vm(struct vm *vm, const struct call *call) {
     fprintf(stderr, "standin: a second VM on one descriptor: the real module loses the first\n");
     return -EINVAL;
   }
-  if (vm_create(vm, creation.cpu_affinity, &creation.vmid, &creation.vcpu_num) < 0) return -EINVAL;
+  if (vm_create(vm, creation.uuid.b, creation.cpu_affinity, &creation.vmid, &creation.vcpu_num) < 0) return -EINVAL;
   if (ioreq_set_page(vm, call->tid, creation.ioreq_buf) < 0) {
     vm_destroy(vm);
     // The module undoes it and the descriptor can be used again.
@@ -21,27 +21,6 @@ static long create_vm(struct vm *vm, const struct call *call) {
   if (copy_out(call, &creation, sizeof creation) == 0) return 0;
   vm_destroy(vm);
   return -EFAULT;
-}
-
-static long destroy_vm(struct vm *vm, const struct call *call) {
-  (void)call;
-  vm_destroy(vm);
-  return 0;
-}
-
-static long start_vm(struct vm *vm, const struct call *call) {
-  (void)call;
-  return vm_start(vm);
-}
-
-static long pause_vm(struct vm *vm, const struct call *call) {
-  (void)call;
-  return vm_pause(vm);
-}
-
-static long reset_vm(struct vm *vm, const struct call *call) {
-  (void)call;
-  return vm_reset(vm);
 }
 
 static long set_vcpu_regs(struct vm *vm, const struct call *call) {
@@ -54,17 +33,7 @@ static long set_vcpu_regs(struct vm *vm, const struct call *call) {
   return reserved != 0 ? -EINVAL : vcpu_set_regs(vm, &regs);
 }
 
-static long inject_msi(struct vm *vm, const struct call *call) {
-  struct acrn_msi_entry msi;
-  return copy_in(call, &msi, sizeof msi) < 0 ? -EFAULT : interrupt_msi(vm, &msi);
-}
-
 static long vm_intr_monitor(struct vm *vm, const struct call *call) { return interrupt_monitor(vm, call->tid, call->arg); }
-
-/** The argument is the value itself, although its number says pointer. */
-static long set_irqline(struct vm *vm, const struct call *call) {
-  return interrupt_line(vm, (uint32_t)call->arg, (uint32_t)(call->arg >> 32));
-}
 
 static long notify_request_finish(struct vm *vm, const struct call *call) {
   struct acrn_ioreq_notify notify;
@@ -74,25 +43,17 @@ static long notify_request_finish(struct vm *vm, const struct call *call) {
   return vm->client == 0 ? 0 : ioreq_complete(vm, (uint16_t)notify.vcpu);
 }
 
-static long create_ioreq_client(struct vm *vm, const struct call *call) {
-  (void)call;
+static long create_ioreq_client(struct vm *vm, const struct call *) {
   long id = ioreq_create_client(vm);
   return id < 0 ? id : 0;
 }
 
 static long attach_ioreq_client(struct vm *vm, const struct call *call) { return vm->client == 0 ? -ENODEV : ioreq_attach(vm, call); }
 
-static long destroy_ioreq_client(struct vm *vm, const struct call *call) {
-  (void)call;
+static long destroy_ioreq_client(struct vm *vm, const struct call *) {
   pthread_mutex_lock(&vm->lock);
   ioreq_destroy_client(vm);
   pthread_mutex_unlock(&vm->lock);
-  return 0;
-}
-
-static long clear_vm_ioreq(struct vm *vm, const struct call *call) {
-  (void)call;
-  ioreq_clear(vm);
   return 0;
 }
 
@@ -116,31 +77,29 @@ static long unset_memseg(struct vm *vm, const struct call *call) {
 }
 
 /** There is no device to pass through, and no table of power states. */
-static long no_device(struct vm *vm, const struct call *call) {
-  (void)vm, (void)call;
+static long no_device(struct vm *, const struct call *) {
   return -ENODEV;
 }
 
-static long no_power_states(struct vm *vm, const struct call *call) {
-  (void)vm, (void)call;
+static long no_power_states(struct vm *, const struct call *) {
   return HV_REFUSED;
 }
 
 static const struct ioctl_entry ioctls[] = {
     {ACRN_IOCTL_CREATE_VM, "create_vm", create_vm, .without_vm = true},
-    {ACRN_IOCTL_DESTROY_VM, "destroy_vm", destroy_vm, false},
-    {ACRN_IOCTL_START_VM, "start_vm", start_vm, false},
-    {ACRN_IOCTL_PAUSE_VM, "pause_vm", pause_vm, false},
-    {ACRN_IOCTL_RESET_VM, "reset_vm", reset_vm, false},
+    {ACRN_IOCTL_DESTROY_VM, "destroy_vm", call_destroy_vm, false},
+    {ACRN_IOCTL_START_VM, "start_vm", call_start_vm, false},
+    {ACRN_IOCTL_PAUSE_VM, "pause_vm", call_pause_vm, false},
+    {ACRN_IOCTL_RESET_VM, "reset_vm", call_reset_vm, false},
     {ACRN_IOCTL_SET_VCPU_REGS, "set_vcpu_regs", set_vcpu_regs, false},
-    {ACRN_IOCTL_INJECT_MSI, "inject_msi", inject_msi, false},
+    {ACRN_IOCTL_INJECT_MSI, "inject_msi", call_inject_msi, false},
     {ACRN_IOCTL_VM_INTR_MONITOR, "vm_intr_monitor", vm_intr_monitor, false},
-    {ACRN_IOCTL_SET_IRQLINE, "set_irqline", set_irqline, false},
+    {ACRN_IOCTL_SET_IRQLINE, "set_irqline", call_set_irqline, false},
     {ACRN_IOCTL_NOTIFY_REQUEST_FINISH, "notify_request_finish", notify_request_finish, false},
     {ACRN_IOCTL_CREATE_IOREQ_CLIENT, "create_ioreq_client", create_ioreq_client, false},
     {ACRN_IOCTL_ATTACH_IOREQ_CLIENT, "attach_ioreq_client", attach_ioreq_client, false},
     {ACRN_IOCTL_DESTROY_IOREQ_CLIENT, "destroy_ioreq_client", destroy_ioreq_client, false},
-    {ACRN_IOCTL_CLEAR_VM_IOREQ, "clear_vm_ioreq", clear_vm_ioreq, false},
+    {ACRN_IOCTL_CLEAR_VM_IOREQ, "clear_vm_ioreq", call_clear_vm_ioreq, false},
     {ACRN_IOCTL_SET_MEMSEG, "set_memseg", set_memseg, false},
     {ACRN_IOCTL_UNSET_MEMSEG, "unset_memseg", unset_memseg, false},
     {ACRN_IOCTL_SET_PTDEV_INTR, "set_ptdev_intr", no_device, false},
@@ -163,5 +122,7 @@ const struct abi hsm_abi = {
     .no_vm = -EINVAL,
     .unknown = -ENOTTY,
     .attach_ended = -ENODEV,
+    // It lists the pages in one piece of kernel memory: 24 bytes and 32 a page, of 4 MiB.
+    .ram_pages = ((4 << 20) - 24) / 32,
     .ioctls = ioctls,
 };

@@ -140,7 +140,8 @@ long memory_add_ram(struct vm *vm, pid_t tid, uint64_t gpa, uint64_t va, uint64_
   // In the order of the real module: the pages are pinned before the table is looked at.
   long result = new_mapping(vm, process_of(tid), gpa, va, size, &mapping);
   if (result < 0) return result;
-  result = vm->table_used == REGION_TABLE ? -ENOMEM : show(vm, mapping, 0, gpa, size, access);
+  bool too_many = vm->abi->ram_pages != 0 && size / PAGE > vm->abi->ram_pages;
+  result = vm->table_used == REGION_TABLE || too_many ? -ENOMEM : show(vm, mapping, 0, gpa, size, access);
   if (result < 0) {
     drop_unused(vm, mapping);
     return result;

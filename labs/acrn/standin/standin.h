@@ -115,6 +115,8 @@ struct vm {
   pthread_cond_t parked;
   enum vm_state state;
   unsigned vmid;
+  /** UUID or name that it was created with. */
+  uint8_t identity[16];
   int kvm_fd;
   struct vcpu *vcpus[REQUEST_SLOTS];
   unsigned vcpu_count;
@@ -153,6 +155,10 @@ struct abi {
   long unknown;
   /** What a blocked ATTACH gets when its client is destroyed. */
   long attach_ended;
+  /** What the caller gets when the hypervisor refuses; 0: its own code. */
+  long refused;
+  /** Pages of RAM that one SET_MEMSEG takes; 0: any number. */
+  uint64_t ram_pages;
   const struct ioctl_entry *ioctls;
 };
 
@@ -192,6 +198,16 @@ void answer(uint64_t id, long result);
 bool still_waits(uint64_t id);
 int file_of_call(const struct call *call, int fd);
 
+/* shared.c: what both devices answer alike */
+long hypercall(const struct vm *vm, long result);
+long call_destroy_vm(struct vm *vm, const struct call *call);
+long call_start_vm(struct vm *vm, const struct call *call);
+long call_pause_vm(struct vm *vm, const struct call *call);
+long call_reset_vm(struct vm *vm, const struct call *call);
+long call_inject_msi(struct vm *vm, const struct call *call);
+long call_set_irqline(struct vm *vm, const struct call *call);
+long call_clear_vm_ioreq(struct vm *vm, const struct call *call);
+
 /* client.c: the client's memory */
 int copy_in(const struct call *call, void *to, size_t size);
 int copy_out(const struct call *call, const void *from, size_t size);
@@ -202,7 +218,7 @@ pid_t process_of(pid_t tid);
 struct vm *open_file(const struct abi *abi, int hangup_fd, ino_t inode);
 struct vm *file_by_inode(ino_t inode);
 void release_file(struct vm *vm);
-long vm_create(struct vm *vm, uint64_t affinity, uint16_t *vmid, uint16_t *vcpus);
+long vm_create(struct vm *vm, const uint8_t *identity, uint64_t affinity, uint16_t *vmid, uint16_t *vcpus);
 long vm_start(struct vm *vm);
 long vm_pause(struct vm *vm);
 long vm_reset(struct vm *vm);

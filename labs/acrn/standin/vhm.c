@@ -8,11 +8,7 @@
 #define API_MAJOR 1
 #define API_MINOR 0
 
-/** Failures of the hypervisor reach the caller as one code. */
-static long hypercall(long result) { return result < 0 ? -EFAULT : result; }
-
-static long get_api_version(struct vm *vm, const struct call *call) {
-  (void)vm;
+static long get_api_version(struct vm *, const struct call *call) {
   struct vhm_api_version version = {API_MAJOR, API_MINOR};
   return copy_out(call, &version, sizeof version);
 }
@@ -24,7 +20,7 @@ static long create_vm(struct vm *vm, const struct call *call) {
     fprintf(stderr, "standin: a second VM on one descriptor: the real module loses the first\n");
     return -EFAULT;
   }
-  if (vm_create(vm, creation.cpu_affinity, &creation.vmid, &creation.vcpu_num) < 0) return -EFAULT;
+  if (vm_create(vm, creation.uuid, creation.cpu_affinity, &creation.vmid, &creation.vcpu_num) < 0) return -EFAULT;
   long result = copy_out(call, &creation, sizeof creation);
   if (result == 0 && creation.req_buf != 0) result = ioreq_set_page(vm, call->tid, creation.req_buf) < 0 ? -ENOMEM : 0;
   if (result < 0) {
@@ -34,43 +30,22 @@ static long create_vm(struct vm *vm, const struct call *call) {
   return result;
 }
 
-static long destroy_vm(struct vm *vm, const struct call *call) {
-  (void)call;
-  vm_destroy(vm);
-  return 0;
-}
-
-static long start_vm(struct vm *vm, const struct call *call) {
-  (void)call;
-  return hypercall(vm_start(vm));
-}
-
-static long pause_vm(struct vm *vm, const struct call *call) {
-  (void)call;
-  return hypercall(vm_pause(vm));
-}
-
-static long reset_vm(struct vm *vm, const struct call *call) {
-  (void)call;
-  return hypercall(vm_reset(vm));
-}
-
 /** CREATE_VM has made the VM's vCPUs; asking for one of them again is nothing new, the next number is one more. */
 static long create_vcpu(struct vm *vm, const struct call *call) {
   struct vhm_create_vcpu vcpu;
   if (copy_in(call, &vcpu, sizeof vcpu) < 0) return -EFAULT;
   if (vcpu.vcpu_id < vm->vcpu_count) return 0;
-  return vcpu.vcpu_id > vm->vcpu_count || vm->state != VM_CREATED ? -EFAULT : hypercall(vcpu_add(vm));
+  return vcpu.vcpu_id > vm->vcpu_count || vm->state != VM_CREATED ? -EFAULT : hypercall(vm, vcpu_add(vm));
 }
 
 static long set_vcpu_regs(struct vm *vm, const struct call *call) {
   struct acrn_vcpu_regs regs;
-  return copy_in(call, &regs, sizeof regs) < 0 ? -EFAULT : hypercall(vcpu_set_regs(vm, &regs));
+  return copy_in(call, &regs, sizeof regs) < 0 ? -EFAULT : hypercall(vm, vcpu_set_regs(vm, &regs));
 }
 
 static long line(struct vm *vm, const struct call *call, enum gsi_operation operation) {
   struct vhm_irqline irq;
-  return copy_in(call, &irq, sizeof irq) < 0 ? -EFAULT : hypercall(interrupt_line(vm, irq.ioapic_irq, operation));
+  return copy_in(call, &irq, sizeof irq) < 0 ? -EFAULT : hypercall(vm, interrupt_line(vm, irq.ioapic_irq, operation));
 }
 
 static long assert_irqline(struct vm *vm, const struct call *call) { return line(vm, call, GSI_SET_HIGH); }
@@ -78,15 +53,6 @@ static long assert_irqline(struct vm *vm, const struct call *call) { return line
 static long deassert_irqline(struct vm *vm, const struct call *call) { return line(vm, call, GSI_SET_LOW); }
 
 static long pulse_irqline(struct vm *vm, const struct call *call) { return line(vm, call, GSI_RAISING_PULSE); }
-
-static long set_irqline(struct vm *vm, const struct call *call) {
-  return hypercall(interrupt_line(vm, (uint32_t)call->arg, (uint32_t)(call->arg >> 32)));
-}
-
-static long inject_msi(struct vm *vm, const struct call *call) {
-  struct acrn_msi_entry msi;
-  return copy_in(call, &msi, sizeof msi) < 0 ? -EFAULT : hypercall(interrupt_msi(vm, &msi));
-}
 
 static long vm_intr_monitor(struct vm *vm, const struct call *call) {
   return interrupt_monitor(vm, call->tid, call->arg) < 0 ? -ENOMEM : 0;
@@ -98,9 +64,8 @@ static long set_ioreq_buffer(struct vm *vm, const struct call *call) {
   return result == -EEXIST ? 0 : result < 0 ? -ENOMEM : 0;
 }
 
-static long create_ioreq_client(struct vm *vm, const struct call *call) {
-  (void)call;
-  return hypercall(ioreq_create_client(vm));
+static long create_ioreq_client(struct vm *vm, const struct call *) {
+  return hypercall(vm, ioreq_create_client(vm));
 }
 
 /** Ids of clients are the machine's, not the VM's: any descriptor may name any. */
@@ -110,14 +75,12 @@ static struct vm *owner_of(int64_t client) {
   return NULL;
 }
 
-static long attach_ioreq_client(struct vm *vm, const struct call *call) {
-  (void)vm;
+static long attach_ioreq_client(struct vm *, const struct call *call) {
   struct vm *owner = owner_of((int32_t)call->arg);
   return owner == NULL ? -EFAULT : ioreq_attach(owner, call);
 }
 
-static long destroy_ioreq_client(struct vm *vm, const struct call *call) {
-  (void)vm;
+static long destroy_ioreq_client(struct vm *, const struct call *call) {
   struct vm *owner = owner_of((int32_t)call->arg);
   if (owner == NULL) return 0;
   pthread_mutex_lock(&owner->lock);
@@ -126,18 +89,11 @@ static long destroy_ioreq_client(struct vm *vm, const struct call *call) {
   return 0;
 }
 
-static long notify_request_finish(struct vm *vm, const struct call *call) {
-  (void)vm;
+static long notify_request_finish(struct vm *, const struct call *call) {
   struct vhm_notify notify;
   if (copy_in(call, &notify, sizeof notify) < 0) return -EFAULT;
   struct vm *owner = owner_of(notify.client);
-  return owner == NULL ? -EFAULT : hypercall(ioreq_complete(owner, notify.vcpu));
-}
-
-static long clear_vm_ioreq(struct vm *vm, const struct call *call) {
-  (void)call;
-  ioreq_clear(vm);
-  return 0;
+  return owner == NULL ? -EFAULT : hypercall(owner, ioreq_complete(owner, notify.vcpu));
 }
 
 static long set_memseg(struct vm *vm, const struct call *call) {
@@ -146,42 +102,41 @@ static long set_memseg(struct vm *vm, const struct call *call) {
   if (map.type == ACRN_MEMMAP_RAM && map.using_vma != 0)
     return memory_add_ram(vm, call->tid, map.gpa, map.hpa_or_vma, map.len, map.prot);
   if (map.type != ACRN_MEMMAP_MMIO) return -EINVAL;
-  return hypercall(memory_add_frames(vm, call->tid, map.gpa, map.hpa_or_vma, map.len, map.prot));
+  return hypercall(vm, memory_add_frames(vm, call->tid, map.gpa, map.hpa_or_vma, map.len, map.prot));
 }
 
 static long unset_memseg(struct vm *vm, const struct call *call) {
   struct vhm_memmap map;
   if (copy_in(call, &map, sizeof map) < 0) return -EFAULT;
-  return map.type == ACRN_MEMMAP_MMIO ? hypercall(memory_remove(vm, map.gpa, map.len)) : -EINVAL;
+  return map.type == ACRN_MEMMAP_MMIO ? hypercall(vm, memory_remove(vm, map.gpa, map.len)) : -EINVAL;
 }
 
 /** There is no device to pass through, and no table of power states. */
-static long no_device(struct vm *vm, const struct call *call) {
-  (void)vm, (void)call;
+static long no_device(struct vm *, const struct call *) {
   return -EFAULT;
 }
 
 static const struct ioctl_entry ioctls[] = {
     {IC_GET_API_VERSION, "get_api_version", get_api_version, .without_vm = true},
     {IC_CREATE_VM, "create_vm", create_vm, .without_vm = true},
-    {IC_DESTROY_VM, "destroy_vm", destroy_vm, false},
-    {IC_START_VM, "start_vm", start_vm, false},
-    {IC_PAUSE_VM, "pause_vm", pause_vm, false},
+    {IC_DESTROY_VM, "destroy_vm", call_destroy_vm, false},
+    {IC_START_VM, "start_vm", call_start_vm, false},
+    {IC_PAUSE_VM, "pause_vm", call_pause_vm, false},
     {IC_CREATE_VCPU, "create_vcpu", create_vcpu, false},
-    {IC_RESET_VM, "reset_vm", reset_vm, false},
+    {IC_RESET_VM, "reset_vm", call_reset_vm, false},
     {IC_SET_VCPU_REGS, "set_vcpu_regs", set_vcpu_regs, false},
     {IC_ASSERT_IRQLINE, "assert_irqline", assert_irqline, false},
     {IC_DEASSERT_IRQLINE, "deassert_irqline", deassert_irqline, false},
     {IC_PULSE_IRQLINE, "pulse_irqline", pulse_irqline, false},
-    {IC_INJECT_MSI, "inject_msi", inject_msi, false},
+    {IC_INJECT_MSI, "inject_msi", call_inject_msi, false},
     {IC_VM_INTR_MONITOR, "vm_intr_monitor", vm_intr_monitor, false},
-    {IC_SET_IRQLINE, "set_irqline", set_irqline, false},
+    {IC_SET_IRQLINE, "set_irqline", call_set_irqline, false},
     {IC_SET_IOREQ_BUFFER, "set_ioreq_buffer", set_ioreq_buffer, false},
     {IC_NOTIFY_REQUEST_FINISH, "notify_request_finish", notify_request_finish, false},
     {IC_CREATE_IOREQ_CLIENT, "create_ioreq_client", create_ioreq_client, false},
     {IC_ATTACH_IOREQ_CLIENT, "attach_ioreq_client", attach_ioreq_client, false},
     {IC_DESTROY_IOREQ_CLIENT, "destroy_ioreq_client", destroy_ioreq_client, false},
-    {IC_CLEAR_VM_IOREQ, "clear_vm_ioreq", clear_vm_ioreq, false},
+    {IC_CLEAR_VM_IOREQ, "clear_vm_ioreq", call_clear_vm_ioreq, false},
     {IC_SET_MEMSEG, "set_memseg", set_memseg, false},
     {IC_UNSET_MEMSEG, "unset_memseg", unset_memseg, false},
     {IC_ASSIGN_PTDEV, "assign_ptdev", no_device, false},
@@ -200,5 +155,6 @@ const struct abi vhm_abi = {
     .no_vm = -EFAULT,
     .unknown = 0,
     .attach_ended = 1,
+    .refused = -EFAULT,
     .ioctls = ioctls,
 };

@@ -2,6 +2,7 @@
 #include "standin.h"
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -50,12 +51,23 @@ static unsigned cpus_of(uint64_t affinity) {
   return cpus > REQUEST_SLOTS ? REQUEST_SLOTS : cpus;
 }
 
-long vm_create(struct vm *vm, uint64_t affinity, uint16_t *vmid, uint16_t *vcpus) {
+/** The hypervisor has one VM of a UUID, and of a name. Which there may be, its scenario says: here all. */
+static bool is_taken(const uint8_t *identity) {
+  static const uint8_t none[sizeof((struct vm *)0)->identity];
+  if (memcmp(identity, none, sizeof none) == 0) return false;
+  for (struct vm *vm = files; vm != NULL; vm = vm->next)
+    if (vm->vmid != INVALID_VMID && memcmp(vm->identity, identity, sizeof none) == 0) return true;
+  return false;
+}
+
+long vm_create(struct vm *vm, const uint8_t *identity, uint64_t affinity, uint16_t *vmid, uint16_t *vcpus) {
+  if (is_taken(identity)) return HV_REFUSED;
+  memcpy(vm->identity, identity, sizeof vm->identity);
   vm->kvm_fd = ioctl(kvm_system, KVM_CREATE_VM, 0);
   if (vm->kvm_fd < 0) return -errno;
-  uint64_t identity = IDENTITY_MAP_GPA;
+  uint64_t identity_map = IDENTITY_MAP_GPA;
   // The interrupt controllers before the first vCPU, or it has no local APIC.
-  if (ioctl(vm->kvm_fd, KVM_SET_TSS_ADDR, TSS_GPA) < 0 || ioctl(vm->kvm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0 ||
+  if (ioctl(vm->kvm_fd, KVM_SET_TSS_ADDR, TSS_GPA) < 0 || ioctl(vm->kvm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map) < 0 ||
       ioctl(vm->kvm_fd, KVM_CREATE_IRQCHIP, 0) < 0) {
     long error = -errno;
     close(vm->kvm_fd);
