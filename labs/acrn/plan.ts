@@ -4,13 +4,13 @@ import { seconds } from '../common/progress.js';
 import type { JobReport } from '../common/report.js';
 import { type Job, Lab } from './job.js';
 import { CONFORMANCE } from './jobs/conformance.js';
-import { LIVES_JOBS } from './jobs/lives.js';
+import { KILLS } from './jobs/kills.js';
 import { PICTURE } from './jobs/picture.js';
 import { STANDIN } from './jobs/standin.js';
 import { TESTS } from './jobs/tests.js';
 import { tellOf } from './progress.js';
 
-export const JOBS: readonly Job[] = [STANDIN, ...CONFORMANCE, PICTURE, TESTS, ...LIVES_JOBS];
+export const JOBS: readonly Job[] = [STANDIN, ...CONFORMANCE, PICTURE, TESTS, ...KILLS];
 
 /** The jobs that are meant: those named, or the plan. */
 export const jobsOf = (names: readonly string[]): readonly Job[] =>

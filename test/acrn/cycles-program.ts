@@ -1,5 +1,5 @@
 /**
- * Program of cycles.test.ts, and of the lab's jobs about lives: creates, attaches, runs, detaches and destroys VMs, `argv[3]` times (0:
+ * Program of cycles.test.ts, and of the lab's job `kills`: creates, attaches, runs, detaches and destroys VMs, `argv[3]` times (0:
  * until it is killed), by the ABI `argv[2]`, and prints what the process held after the first few and after the last as one JSON document.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
