@@ -58,7 +58,7 @@ function rig(dialect: AcrnDialect) {
   };
   const sys = { ...libcSyscalls, ioctl } as Syscalls;
   const calls = new AcrnCalls(sys, dialect, 99, { bytes, address: 0 });
-  calls.createVm(0 as Hva);
+  calls.createVm({ requestPage: 0 as Hva, identity: new Uint8Array(16), cpus: [] });
   calls.createClient();
   for (let i = 0; i < C.ACRN_IO_REQUEST_MAX; i++) view.setUint32(i * R.size + R.processed, C.ACRN_IOREQ_STATE_FREE, true);
   const ram = new GuestRam([mapRegion(0, new Uint8Array(RAM_SIZE))]);

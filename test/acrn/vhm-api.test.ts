@@ -184,6 +184,7 @@ for (const abi of ABIS) {
     t.equal(vhm.write_protect_page(vmid, PAGE + 1, true), -EINVAL, 'not a page');
 
     t.equal(vhm.vhm_inject_msi(vmid, 0xfee0_0000, 0x41), 0);
+    t.ok(vhm.vhm_inject_msi(vmid, 2 ** 32 + 0xfee0_0000, 0x41) < 0, 'the high half of the address counts');
     t.equal(vhm.vhm_inject_msi(vmid + 1, 0xfee0_0000, 0x41), -EINVAL, 'no such VM');
     t.equal(vhm.vhm_get_vm_info(vmid + 1, { vmid: 0, max_vcpu: 0, max_gfn: 0 }), -EINVAL);
     t.equal(vhm.acrn_ioreq_create_client(vmid + 1, null, 'x'), -EINVAL);

@@ -14,6 +14,7 @@ import { O, type Syscalls } from '../../native/syscalls.js';
 import type { AcrnDialect } from './calls.js';
 import { AcrnHandle } from './handle.js';
 import { HostPagePool } from './host-pages.js';
+import { VmIdentities } from './identities.js';
 import { AcrnMachine, type AcrnVmOwner } from './machine.js';
 import { type AcrnAbi, acrnCapabilities, findAcrn } from './probe.js';
 
@@ -26,10 +27,15 @@ export interface AcrnOptions {
   readonly pageTrack?: PageTrackLevel;
   /** Pages that one vGPU's DMA mappings may pin. Default: no limit. */
   readonly pinLimitPages?: number;
+  /** VMs as the hypervisor knows them, by UUID or name: each machine takes the first that is free. Default: names of our own. */
+  readonly vms?: readonly string[];
+  /** Physical CPUs, 0 to 63, on which a VM's vCPUs run: one vCPU each. Default: as the hypervisor's scenario has it. */
+  readonly cpus?: readonly number[];
 }
 
 /** Where a udev rule sees that the display of the service VM is up: a "change" event of the device, with a key of ours. */
-const uevent = (device: string): string => `/sys/class/misc/${device.slice(device.lastIndexOf('/') + 1)}/uevent`;
+const uevent = ({ sysfsClass }: AcrnDialect, device: string): string =>
+  `/sys/class/${sysfsClass}/${device.slice(device.lastIndexOf('/') + 1)}/uevent`;
 /** `ACTION UUID KEY=VALUE` (Documentation/ABI/testing/sysfs-uevent); listeners see SYNTH_ARG_GVT_DOM0_READY=1. */
 const DOM0_READY = 'change 0b0a9a34-6c1c-4c5e-9d3f-6d70742d6163 GVT_DOM0_READY=1';
 const ENOENT = 2;
@@ -44,13 +50,17 @@ export class AcrnBackend extends MptBackend implements AcrnVmOwner {
   readonly pagemap: PageFrames;
   readonly pinLimit: number;
   readonly hostPages: HostPagePool;
+  readonly identities: VmIdentities;
+  readonly cpus: readonly number[];
   readonly #vms = new Map<VmId, AcrnMachine>();
 
   constructor(sys: Syscalls, options: AcrnOptions = {}) {
     super();
     this.sys = sys;
-    const { abi, device, pageTrack, pinLimitPages = DEFAULT_LIMITS.pinnedPages } = options;
+    const { abi, device, pageTrack, pinLimitPages = DEFAULT_LIMITS.pinnedPages, vms, cpus = [] } = options;
     this.pinLimit = pinLimitPages;
+    this.identities = new VmIdentities(vms, sys.getpid());
+    this.cpus = checkedCpus(cpus);
     const found = findAcrn(sys, abi, device);
     if (typeof found === 'string') throw new MptError('UNAVAILABLE', found, { backend: 'acrn', op: 'open' });
     this.dialect = found.dialect;
@@ -81,7 +91,7 @@ export class AcrnBackend extends MptBackend implements AcrnVmOwner {
 
   /** Where the device has no sysfs node there is nobody to tell. */
   protected override doDom0Ready(): void {
-    const path = uevent(this.device);
+    const path = uevent(this.dialect, this.device);
     const fd = this.sys.open(path, O.RDWR | O.CLOEXEC);
     if (fd === -ENOENT) return;
     if (fd < 0) throw new MptError('IO', `${path} cannot be opened`, { errno: -fd });
@@ -116,4 +126,13 @@ export class AcrnBackend extends MptBackend implements AcrnVmOwner {
     this.hostPages.close();
     this.pagemap.close();
   }
+}
+
+const CPU_MAX = 63;
+
+function checkedCpus(cpus: readonly number[]): readonly number[] {
+  const wrong = cpus.find((cpu) => !Number.isInteger(cpu) || cpu < 0 || cpu > CPU_MAX);
+  if (wrong !== undefined)
+    throw new MptError('INVALID_ARGUMENT', `cpus: ${wrong} is no CPU`, { backend: 'acrn', op: 'open', limit: CPU_MAX, hint: '0 to 63' });
+  return cpus;
 }

@@ -26,6 +26,8 @@ export const ARGUMENTS_SIZE = 1024;
 export interface AcrnDialect {
   readonly name: 'hsm' | 'vhm';
   readonly device: string;
+  /** Class of the device in /sys/class. */
+  readonly sysfsClass: string;
   readonly requests: Readonly<Record<AcrnRequest, number>>;
   /** Offset in a request slot of the word that must equal `AcrnCalls.slotOwner` for a request of ours. */
   readonly ownerWord: number;
@@ -33,6 +35,8 @@ export interface AcrnDialect {
   memseg(args: DataView, at: number, segment: Segment): void;
   /** Lays out the note that a request is finished. */
   notify(args: DataView, at: number, vmId: number, client: number, vcpu: number): void;
+  /** vCPUs that we create where the hypervisor made none; 0 where there is no call for it. */
+  readonly vcpusOfOurs: number;
   /** What must be done after CREATE_VM. @returns 0 or minus the errno */
   created(call: (request: number, value: number) => number, args: DataView, address: number, vm: CreatedVm, requestPage: Hva): number;
   /** CREATE_IOREQ_CLIENT's answer as the client's number, which later calls take as argument. */
@@ -50,6 +54,16 @@ export interface Segment {
   readonly from: number;
   /** `ACRN_MEM_ACCESS_*`. */
   readonly rights: number;
+}
+
+/** What a VM is created with. */
+export interface NewVm {
+  /** The page in which its requests are to arrive. */
+  readonly requestPage: Hva;
+  /** 16 bytes by which the hypervisor knows it (`identityBytes`). */
+  readonly identity: Uint8Array;
+  /** Physical CPUs for its vCPUs, 0 to 63; none: those of the hypervisor's configuration. */
+  readonly cpus: readonly number[];
 }
 
 export interface CreatedVm {
@@ -110,16 +124,22 @@ export class AcrnCalls {
     return this.dialect.slotOwner(this.#client);
   }
 
-  createVm(requestPage: Hva): number {
+  createVm({ requestPage, identity, cpus }: NewVm): number {
     const view = this.#view;
     // vmid and vcpu_num are answers: a call that is made again must not take those of the first for its arguments.
     this.#bytes.fill(0, AT.creation, AT.creation + CREATION.size);
+    this.#bytes.set(identity, AT.creation + CREATION.uuid);
     setU64(view, AT.creation + CREATION.ioreq_buf, requestPage);
+    view.setBigUint64(
+      AT.creation + CREATION.cpu_affinity,
+      cpus.reduce((mask, cpu) => mask | (1n << BigInt(cpu)), 0n),
+      true,
+    );
     const result = this.#call('CREATE_VM', this.#address + AT.creation);
     if (result < 0) return result;
     const vmId = view.getUint16(AT.creation + CREATION.vmid, true);
-    // VHM leaves the number of vCPUs to who creates them.
-    this.#vm = { vmId, vcpus: view.getUint16(AT.creation + CREATION.vcpu_num, true) || 1 };
+    const vcpus = view.getUint16(AT.creation + CREATION.vcpu_num, true) || this.dialect.vcpusOfOurs;
+    this.#vm = { vmId, vcpus };
     return this.dialect.created((request, value) => this.#repeat(request, value), view, this.#address, this.#vm, requestPage);
   }
 
@@ -158,7 +178,7 @@ export class AcrnCalls {
   }
 
   injectMsi(address: number, data: number): number {
-    this.#view.setUint32(AT.msi + MSI.msi_addr, address, true);
+    setU64(this.#view, AT.msi + MSI.msi_addr, address);
     this.#view.setUint32(AT.msi + MSI.msi_data, data, true);
     return this.#call('INJECT_MSI', this.#address + AT.msi);
   }

@@ -11,6 +11,7 @@ const EEXIST = 17;
 export const HSM: AcrnDialect = {
   name: 'hsm',
   device: '/dev/acrn_hsm',
+  sysfsClass: 'misc',
   requests: HSM_IOCTL,
   // A request that the kernel answers itself (ioeventfd) is marked here.
   ownerWord: REQUEST.kernel_handled,
@@ -26,6 +27,7 @@ export const HSM: AcrnDialect = {
     args.setUint16(at + NOTIFY.reserved, 0, true);
     args.setUint32(at + NOTIFY.vcpu, vcpu, true);
   },
+  vcpusOfOurs: 0,
   created: () => 0,
   // The VM has one client for user space, and it has no number.
   client: () => 0,
@@ -35,6 +37,7 @@ export const HSM: AcrnDialect = {
 export const VHM: AcrnDialect = {
   name: 'vhm',
   device: '/dev/acrn_vhm',
+  sysfsClass: 'vhm',
   requests: VHM_IOCTL,
   ownerWord: VHM_REQUEST.client,
   memseg(args, at, { gpa, size, type, from, rights }) {
@@ -49,6 +52,8 @@ export const VHM: AcrnDialect = {
     args.setInt32(at + VHM_NOTIFY.client_id, client, true);
     args.setUint32(at + VHM_NOTIFY.vcpu, vcpu, true);
   },
+  // ACRN 1.x leaves the vCPUs to who creates them.
+  vcpusOfOurs: 1,
   created(call, args, address, vm, requestPage) {
     // Kernels that took the page with CREATE_VM answer that they have it.
     const buffer = call(VHM_IOCTL.SET_IOREQ_BUFFER, requestPage);

@@ -3,6 +3,7 @@ import { libcSyscalls } from '../../native/libc.js';
 import type { Syscalls } from '../../native/syscalls.js';
 import type { BackendModule } from '../module.js';
 import { AcrnBackend, type AcrnOptions } from './backend.js';
+import { IDENTITY_PATTERN } from './identities.js';
 import { probeAcrn } from './probe.js';
 
 /** The module over any `Syscalls`; tests inject failures here. */
@@ -22,6 +23,19 @@ export const acrnModule = (sys: Syscalls): BackendModule<AcrnOptions> => ({
         default: 'sync',
       },
       pinLimitPages: { type: 'integer', minimum: 1, description: 'pages that one vGPU may pin for DMA; default no limit' },
+      vms: {
+        type: 'array',
+        minItems: 1,
+        uniqueItems: true,
+        items: { type: 'string', pattern: IDENTITY_PATTERN },
+        description: 'VMs as the hypervisor knows them, by UUID (ACRN 1.x, 2.x) or name (3.x); default names of our own',
+      },
+      cpus: {
+        type: 'array',
+        uniqueItems: true,
+        items: { type: 'integer', minimum: 0, maximum: 63 },
+        description: 'physical CPUs for the vCPUs, one vCPU each; default those of the scenario',
+      },
     },
   },
   probe: ({ abi, device, pageTrack } = {}) => probeAcrn(sys, abi, device, pageTrack),

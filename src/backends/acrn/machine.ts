@@ -15,6 +15,7 @@ import type { PageFrames } from '../../native/page-frames.js';
 import { O, type Syscalls } from '../../native/syscalls.js';
 import { ACRN_STRUCT } from './abi.js';
 import { AcrnCalls, type AcrnDialect, ARGUMENTS_SIZE, checkAcrn } from './calls.js';
+import { identityBytes, type VmIdentities } from './identities.js';
 import { AcrnIrq } from './irq.js';
 import { AcrnRam, type AcrnRegion } from './ram.js';
 import { AcrnRequests } from './requests.js';
@@ -31,12 +32,18 @@ const CR0 = 0x30;
 /** Bit 1 of the flags is always set. */
 const RFLAGS = 2;
 
+const CREATE_HINT = 'ACRN 2.x creates the VMs of its scenario only: name one by option vms; 3.x wants to be told CPUs: option cpus';
+const NO_CPU_HINT = 'name physical CPUs by option cpus';
+
 /** What the VM needs of its backend. */
 export interface AcrnVmOwner {
   readonly sys: Syscalls;
   readonly dialect: AcrnDialect;
   readonly device: string;
   readonly pagemap: PageFrames;
+  readonly identities: VmIdentities;
+  /** Physical CPUs for the vCPUs of a VM; none: as the hypervisor has it. */
+  readonly cpus: readonly number[];
   readonly stopFlag: SharedArrayBuffer | undefined;
   route(vmId: VmId, request: IoRequest, from?: number): number;
   vmClosed(vm: AcrnMachine): void;
@@ -73,16 +80,22 @@ export class AcrnMachine implements Machine {
       const args = { bytes: new Uint8Array(shared.buffer, PAGE_SIZE, ARGUMENTS_SIZE), address: shared.hva + PAGE_SIZE };
       this.page = shared.buffer;
       this.calls = new AcrnCalls(sys, dialect, fd.fd, args);
-      checkAcrn(this.calls.createVm(shared.hva), 'CREATE_VM');
+      const identity = owner.identities.take();
+      this.#own({ close: () => owner.identities.release(identity) });
+      const created = this.calls.createVm({ requestPage: shared.hva, identity: identityBytes(identity), cpus: owner.cpus });
+      checkAcrn(created, `CREATE_VM of '${identity}'`, { hint: CREATE_HINT });
       this.vmId = this.calls.vm.vmId as VmId;
       this.#own({ close: () => void this.calls.destroyVm() });
+      // ACRN 3.x makes such a VM of a name that its scenario has not, unless CPUs are named.
+      if (this.calls.vm.vcpus === 0) throw new MptError('HYPERVISOR', `the VM '${identity}' has no vCPU`, { hint: NO_CPU_HINT });
       this.memory = new AcrnRam(regions, owner.pagemap);
       this.segments = new MemorySegments(this.calls);
       for (const { gpa, size, hva } of regions) this.segments.map(gpa, size, hva);
       checkAcrn(this.calls.createClient(), 'CREATE_IOREQ_CLIENT');
       this.#own({ close: () => void this.calls.destroyClient() });
       const timer = this.#own(new InterruptTimer(sys));
-      const attach = (): number => this.calls.attachClient();
+      const attachClient = (): number => this.calls.attachClient();
+      const attach = (ms: number, now: number): number => timer.limit(ms, now, attachClient);
       this.irq = this.#own(new AcrnIrq(sys, this.calls));
       const flag = owner.stopFlag ?? new SharedArrayBuffer(4);
       // The flag alone is enough: no wait of ours is longer than a few milliseconds.

@@ -17,6 +17,11 @@ const { ACRN_MEM_ACCESS_READ: READ, ACRN_MEM_ACCESS_EXEC: EXEC, ACRN_MEM_ACCESS_
 /** With the right to execute, or the hypervisor reports a write as MMIO and not as one to a protected page. */
 const READ_ONLY = READ | EXEC;
 const ROWS = ACRN_HYPERVISOR.MEM_MAPPING_MAX;
+/**
+ * One call maps no more. The HSM lists the pages of a call in one piece of kernel memory, 32 bytes each, and no piece is larger
+ * than 4 MiB: 512 MiB of small pages are too much, and long before that the kernel may find no such piece.
+ */
+const PIECE = 128 * 2 ** 20;
 
 export class MemorySegments {
   readonly #calls: AcrnCalls;
@@ -58,7 +63,15 @@ export class MemorySegments {
     // What could not be taken away when it was to go is still there; the hypervisor does not survive a mapping over it.
     for (let left = this.#mapped.overlapping(gpa, last); left !== undefined; left = this.#mapped.overlapping(gpa, last))
       this.unmap(left.start, left.end - left.start + 1);
-    this.#set(gpa, size, hva, writable);
+    this.#requireRows(Math.ceil(size / PIECE), gpa, size);
+    for (let done = 0; done < size; done += PIECE) {
+      try {
+        this.#set(gpa + done, Math.min(PIECE, size - done), hva + done, writable);
+      } catch (error) {
+        if (done > 0) this.#takeBack(gpa, done);
+        throw error;
+      }
+    }
     this.#mapped.add(gpa, last, true);
   }
 
@@ -86,9 +99,19 @@ export class MemorySegments {
     this.#protected.delete(gfn);
   }
 
+  /** What was mapped before a piece failed. Where that fails too it counts as mapped, and goes before something else stands there. */
+  #takeBack(gpa: number, size: number): void {
+    try {
+      this.#unset(gpa, size);
+    } catch (error) {
+      if (!MptError.is(error)) throw error;
+      this.#mapped.add(gpa, gpa + size - 1, true);
+    }
+  }
+
   #remap(gfn: number, hva: number, writable: boolean): void {
     const gpa = gfn * PAGE_SIZE;
-    this.#requireRow(gpa, PAGE_SIZE);
+    this.#requireRows(1, gpa, PAGE_SIZE);
     if (!this.#holes.has(gfn)) this.#unset(gpa, PAGE_SIZE);
     this.#holes.add(gfn);
     try {
@@ -110,8 +133,8 @@ export class MemorySegments {
     }
   }
 
-  #requireRow(address: number, size: number): void {
-    if (this.#rows < ROWS) return;
+  #requireRows(count: number, address: number, size: number): void {
+    if (this.#rows + count <= ROWS) return;
     throw new MptError('LIMIT', "the VM's table of memory mappings is used up", {
       address,
       size,
@@ -121,7 +144,6 @@ export class MemorySegments {
   }
 
   #set(gpa: number, size: number, hva: number, writable: boolean): void {
-    this.#requireRow(gpa, size);
     const rights = writable ? RWX : READ_ONLY;
     checkAcrn(this.#calls.setMemseg({ gpa, size, type: RAM, from: hva, rights }), 'SET_MEMSEG', { address: gpa, size });
     this.#rows++;

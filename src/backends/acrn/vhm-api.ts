@@ -214,6 +214,7 @@ export class VhmApi {
     return changed;
   }
 
+  /** By physical address: that needs no row of the kernel's table (`MemorySegments.rows`). */
   #setRegion({ vm }: VmRecord, gpa: number, hpa: number, size: number, access: number): number {
     return vm.machine.calls.setMemseg({ gpa, size, type: C.ACRN_MEMMAP_MMIO, from: hpa, rights: access });
   }
