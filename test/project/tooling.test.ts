@@ -63,6 +63,39 @@ t.test('a run that broke off, or tested nothing, is a failure', (t) => {
   t.end();
 });
 
+t.test('run-tests: each file is a process, and none is forgotten', async (t) => {
+  const own = join(folder, 'run-tests');
+  mkdirSync(join(own, 'below'), { recursive: true });
+  const tap = `import t from '${import.meta.resolve('tap')}';\n`;
+  const files = {
+    'good.test.js': `${tap}t.test('a', async (t) => { t.ok(1); t.pass('kvm', { skip: 'no kvm' }); }); t.ok(1);`,
+    'below/failing.test.js': `${tap}t.test('a', async (t) => { t.equal(1, 2, 'inner'); t.ok(1); }); console.error('said on stderr');`,
+    'crash.test.js': `${tap}t.ok(1); t.test('a', async () => { process.kill(process.pid, 'SIGKILL'); await new Promise(() => undefined); });`,
+    'hang.test.js': `import { spawn } from 'node:child_process';\nspawn('sleep', ['1000'], { stdio: 'inherit' }); setInterval(() => 0, 1000);`,
+    'exit.test.js': `${tap}t.ok(1); t.teardown(() => { process.exitCode = 3; });`,
+    'not-a-test.js': 'throw new Error();',
+  };
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(own, name), text);
+  const result = join(own, 'result.tap');
+  const { status, stdout } = node(join(ROOT, 'scripts/run-tests.mjs'), '--tap', result, '--limit', '5', own);
+  t.equal(status, 1);
+  t.match(stdout, /^ok +[\d.]+ s {2}\S*good\.test\.js$/m);
+  t.match(stdout, /^FAILED +[\d.]+ s {2}\S*failing\.test\.js$/m);
+  t.match(stdout, /^failed: \S*failing\.test\.js > a > inner$/m);
+  t.match(stdout, /^said on stderr$/m);
+  t.match(stdout, /^FAILED +[\d.]+ s {2}\S*crash\.test\.js$/m);
+  t.match(stdout, /^FAILED +[\d.]+ s {2}\S*hang\.test\.js$/m, 'with what it started');
+  t.match(stdout, /^FAILED .*exit\.test\.js: exit 3$/m);
+  t.notMatch(stdout, /not-a-test/);
+  t.match(stdout, /\n4 passed, 4 failed, 1 skipped\n$/);
+  const read = node(join(ROOT, 'scripts/tap-totals.mjs'), result);
+  t.equal(read.status, 1);
+  t.match(read.stdout, /\n4 passed, 4 failed, 1 skipped\n$/, 'its file says the same');
+  t.match(read.stdout, /^skipped: no kvm \[\S*good\.test > a > kvm\]|^skipped: no kvm/m);
+  const good = node(join(ROOT, 'scripts/run-tests.mjs'), join(own, 'good.test.js'));
+  t.same([good.status, good.stdout.trimEnd().split('\n').at(-1)], [0, '2 passed, 0 failed, 1 skipped']);
+});
+
 t.test('copy-assets completes a build and removes what has no source', (t) => {
   const tree = join(folder, 'tree');
   const write = (path: string): void => {
