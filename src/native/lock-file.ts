@@ -2,6 +2,7 @@
 import { OwnedFd } from './fd.js';
 import { O, type Syscalls } from './syscalls.js';
 
+const LOCK_SH = 1;
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const EAGAIN = 11;
@@ -17,6 +18,15 @@ export class LockFile {
     fd.close();
     if (locked === -EAGAIN) return undefined;
     return new LockFile(new OwnedFd(sys, locked, `locking ${path}`));
+  }
+
+  /** Somebody has it, this process included. False where there is no such file. */
+  static held(sys: Syscalls, path: string): boolean {
+    const fd = sys.open(path, O.RDONLY | O.NONBLOCK | O.CLOEXEC);
+    if (fd < 0) return false;
+    const locked = sys.flock(fd, LOCK_SH | LOCK_NB);
+    sys.close(fd);
+    return locked === -EAGAIN;
   }
 
   private constructor(fd: OwnedFd) {

@@ -18,13 +18,25 @@ export const mount = (source: string, target: string, type: string, flags: numbe
 /** @returns 0 or minus the errno */
 export const unmount = (target: string, flags: number): number => failed(cUmount(target, flags));
 
-/** Types of the file systems mounted on exactly this folder, the visible one last (proc(5), mountinfo). */
-export function mountedOn(folder: string): string[] {
-  return readFileSync('/proc/self/mountinfo', 'utf8')
+export interface MountEntry {
+  readonly type: string;
+  readonly source: string;
+}
+
+/** What is mounted on exactly this folder, the visible one last (proc(5), mountinfo). Asks no file system: one of a dead or stopped server would not answer. */
+export function mountedOn(folder: string): MountEntry[] {
+  return readFileSync('/proc/self/mountinfo', 'latin1')
     .split('\n')
     .flatMap((line) => {
       const [before = '', after = ''] = line.split(' - ');
-      const place = before.split(' ')[4]?.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
-      return place === folder ? [after.split(' ')[0] as string] : [];
+      const [type = '', source = ''] = after.split(' ');
+      return unescaped(before.split(' ')[4] ?? '') === folder ? [{ type, source: unescaped(source) }] : [];
     });
 }
+
+/** Spaces and the like are octal there, byte by byte. */
+const unescaped = (text: string): string =>
+  Buffer.from(
+    text.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8))),
+    'latin1',
+  ).toString('utf8');

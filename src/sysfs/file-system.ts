@@ -8,7 +8,6 @@ import {
   ATTR,
   ATTR_OUT,
   BATCH_FORGET_IN,
-  DIRENT,
   ENTRY,
   EVENT,
   FATTR,
@@ -32,6 +31,7 @@ import {
   VERSION,
   WRITE_OUT_SIZE,
 } from './abi.js';
+import { putListing } from './listing.js';
 import { type Reply, type Request, setU64 } from './message.js';
 import { ATTRIBUTE_MAX, Attribute, Folder, Link, type Node, type Owner } from './node.js';
 
@@ -46,11 +46,10 @@ class Refusal {
   }
 }
 
+/** Of an attribute that is open; a folder's needs nothing. */
 interface Handle {
   readonly node: Node;
-  /** Of a folder: as it was when it was opened. */
-  readonly entries?: readonly (readonly [string, Node])[];
-  /** Of an attribute: what the last read from its start gave. */
+  /** What the last read from its start gave. */
   text?: Uint8Array;
   /** Its version then. */
   seen?: number;
@@ -166,13 +165,12 @@ export class FileSystem {
     [Opcode.POLL]: (request, reply) => this.#poll(request, reply),
     [Opcode.RELEASE]: (request) => this.#release(request),
     [Opcode.OPENDIR]: (request, reply) => {
-      const node = this.#node(request);
-      if (!(node instanceof Folder)) throw new Refusal(E.NOTDIR);
-      const parent = this.#known.get(this.#known.get(request.node)?.parent ?? ROOT_ID)?.node ?? node;
-      return this.#newHandle({ node, entries: [['.', node], ['..', parent], ...node.list()], waits: 0 }, 0, reply);
+      if (!(this.#node(request) instanceof Folder)) throw new Refusal(E.NOTDIR);
+      reply.clear(OPEN_OUT.SIZE);
+      return OPEN_OUT.SIZE;
     },
     [Opcode.READDIR]: (request, reply) => this.#readFolder(request, reply),
-    [Opcode.RELEASEDIR]: (request) => this.#release(request),
+    [Opcode.RELEASEDIR]: () => 0,
     [Opcode.STATFS]: (_request, reply) => {
       reply.clear(STATFS_OUT.SIZE);
       reply.view.setUint32(OUT.SIZE + STATFS_OUT.BLOCK, ATTRIBUTE_MAX, true);
@@ -257,7 +255,7 @@ export class FileSystem {
 
   #putAttributes(node: Node, view: DataView, at: number): void {
     const { owner } = this.#options;
-    setU64(view, at + ATTR.INO, node === this.#options.root ? ROOT_ID : node.id);
+    setU64(view, at + ATTR.INO, this.#inode(node));
     setU64(view, at + ATTR.BYTES, node instanceof Link ? node.target.length : node instanceof Folder ? 0 : ATTRIBUTE_MAX);
     for (const time of [ATTR.ATIME, ATTR.MTIME, ATTR.CTIME]) setU64(view, at + time, this.#born);
     view.setUint32(at + ATTR.MODE, node.kind | node.mode, true);
@@ -331,26 +329,14 @@ export class FileSystem {
   }
 
   #readFolder(request: Request, reply: Reply): number {
-    const { entries } = this.#handle(request, IO_IN.HANDLE);
-    if (entries === undefined) throw new Refusal(E.NOTDIR);
-    const room = Math.min(request.u32(IO_IN.BYTES), reply.room);
-    let at = 0;
-    for (let i = request.u64(IO_IN.OFFSET); i < entries.length; i++) {
-      const [name, node] = entries[i] as readonly [string, Node];
-      const bytes = Buffer.from(name);
-      const size = Math.ceil((DIRENT.NAME + bytes.length) / 8) * 8;
-      if (at + size > room) break;
-      const { view } = reply;
-      const start = OUT.SIZE + at;
-      reply.bytes.fill(0, start, start + size);
-      setU64(view, start + DIRENT.INO, node === this.#options.root ? ROOT_ID : node.id);
-      setU64(view, start + DIRENT.NEXT, i + 1);
-      view.setUint32(start + DIRENT.NAME_LENGTH, bytes.length, true);
-      view.setUint32(start + DIRENT.TYPE, node.kind >> 12, true);
-      reply.bytes.set(bytes, start + DIRENT.NAME);
-      at += size;
-    }
-    return at;
+    const folder = this.#node(request);
+    if (!(folder instanceof Folder)) throw new Refusal(E.NOTDIR);
+    const parent = this.#known.get(this.#known.get(request.node)?.parent ?? ROOT_ID)?.node ?? folder;
+    return putListing({ folder, parent }, request, reply, (node) => this.#inode(node));
+  }
+
+  #inode(node: Node): number {
+    return node === this.#options.root ? ROOT_ID : node.id;
   }
 
   #node(request: Request): Node {

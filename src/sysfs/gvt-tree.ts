@@ -48,14 +48,14 @@ export function addGvtTree(root: Folder, context: TreeContext & { readonly newUu
       const vgpu = number === undefined ? undefined : vgpuOf(bus.vgpusOfVm(Number(number)));
       return vgpu === undefined ? undefined : folderOf(vgpu);
     },
-    *list() {
+    *list(after) {
       const seen = new Set<number>();
-      for (const driver of drivers)
-        for (const vgpu of bus.vgpusOf(driver))
-          if (vgpu.vm !== undefined && !seen.has(vgpu.vm)) {
-            seen.add(vgpu.vm);
-            yield [`vm${vgpu.vm}`, folderOf(vgpu)] as const;
-          }
+      for (const vgpu of bus.vgpusAfter(0)) {
+        const { vm, serial } = vgpu;
+        if (vm === undefined || vgpuOf([vgpu]) === undefined || seen.has(vm)) continue;
+        seen.add(vm);
+        if (serial > after) yield [`vm${vm}`, folderOf(vgpu), serial] as const;
+      }
     },
   });
 }

@@ -5,7 +5,7 @@ import { addMdevTree } from './mdev-tree.js';
 import { MountedTree, type MountOptions } from './mounted-tree.js';
 import { Folder, type Owner } from './node.js';
 
-export interface ManagementTreeOptions extends Pick<MountOptions, 'onRefused' | 'onUnmounted'> {
+export interface ManagementTreeOptions extends Pick<MountOptions, 'server' | 'lives' | 'onRefused' | 'onUnmounted'> {
   readonly bus: VgpuBus;
   readonly owner: Owner & { readonly groupWrites: boolean };
   readonly newUuid: () => Uuid;
@@ -13,7 +13,7 @@ export interface ManagementTreeOptions extends Pick<MountOptions, 'onRefused' | 
 
 /** The tree of a bus whose GPUs are all registered; its vGPUs may come and go. */
 export function buildTree(
-  { bus, owner, newUuid }: Omit<ManagementTreeOptions, 'onRefused' | 'onUnmounted'>,
+  { bus, owner, newUuid }: Pick<ManagementTreeOptions, 'bus' | 'owner' | 'newUuid'>,
   version: () => number,
 ): Folder {
   const root = new Folder();
@@ -24,10 +24,10 @@ export function buildTree(
 }
 
 /** @throws MptError UNAVAILABLE where it cannot be mounted, BUSY, IO */
-export async function mountTree(folder: string, options: ManagementTreeOptions): Promise<MountedTree> {
-  const { bus, owner, onRefused, onUnmounted } = options;
+export function mountTree(folder: string, options: ManagementTreeOptions): MountedTree {
+  const { bus } = options;
   let changes = 0;
-  const tree = await MountedTree.mount(folder, { root: buildTree(options, () => changes), owner, onRefused, onUnmounted });
+  const tree = MountedTree.mount(folder, { ...options, root: buildTree(options, () => changes) });
   const changed = (): void => {
     changes++;
     tree.files.wake();

@@ -37,7 +37,7 @@ export function addMdevTree(root: Folder, context: TreeContext): void {
       vgpusAs(
         bus,
         (vgpu) => (vgpu.driver === driver ? folderOf(vgpu) : undefined),
-        () => bus.vgpusOf(driver),
+        (after) => bus.vgpusAfter(after, driver),
       ),
     );
     parents.add(driver.gpu, gpu);
@@ -47,21 +47,21 @@ export function addMdevTree(root: Folder, context: TreeContext): void {
   root
     .folder('bus')
     .folder('mdev')
-    .add('devices', new Folder().grow(vgpusAs(bus, links, () => bus.vgpus)));
+    .add('devices', new Folder().grow(vgpusAs(bus, links, (after) => bus.vgpusAfter(after))));
 }
 
 /** vGPUs by UUID. */
-function vgpusAs(bus: VgpuBus, node: (vgpu: Vgpu) => Node | undefined, all: () => readonly Vgpu[]): Children {
+function vgpusAs(bus: VgpuBus, node: (vgpu: Vgpu) => Node | undefined, after: (serial: number) => Iterable<Vgpu>): Children {
   return {
     find: (name) => {
       const vgpu = bus.find(name);
       // Only the form in which it is listed.
       return vgpu === undefined || vgpu.uuid !== name ? undefined : node(vgpu);
     },
-    *list() {
-      for (const vgpu of all()) {
+    *list(number) {
+      for (const vgpu of after(number)) {
         const found = node(vgpu);
-        if (found !== undefined) yield [vgpu.uuid, found] as const;
+        if (found !== undefined) yield [vgpu.uuid, found, vgpu.serial] as const;
       }
     },
   };
@@ -119,7 +119,7 @@ function typeFolder(driver: GpuDriver, configuration: VgpuConfiguration, context
       vgpusAs(
         bus,
         (vgpu) => (vgpu.driver === driver && vgpu.configuration === configuration ? links(vgpu) : undefined),
-        () => bus.vgpusOf(driver),
+        (after) => bus.vgpusAfter(after, driver),
       ),
     ),
   );

@@ -1,6 +1,5 @@
 /** The tree on a folder: a FUSE mount of our own, served on the main loop. */
 import { accessSync, constants, existsSync, mkdirSync, readdirSync, realpathSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { MptError } from '../core/errors.js';
 import { OwnedFd } from '../native/fd.js';
@@ -14,7 +13,8 @@ import { Reply, Request, setU64 } from './message.js';
 
 const DEVICE = '/dev/fuse';
 const TYPE = 'fuse.mpt';
-const ENOTCONN = 107;
+/** Begins the source of a mount of ours. */
+const SOURCE = 'mpt:';
 const ENODEV = 19;
 const ENOENT = 2;
 const EINTR = 4;
@@ -29,6 +29,10 @@ const CURES: Readonly<Record<number, string>> = {
 const BURST = 256;
 
 export interface MountOptions extends Omit<FileSystemOptions, 'onWake'> {
+  /** Names whoever serves the tree, in the list of mounts: a mount whose server is dead can be told from one whose server is slow. */
+  readonly server: string;
+  /** Another server of that name lives. */
+  readonly lives: (server: string) => boolean;
   /** Somebody else has unmounted it. */
   readonly onUnmounted: () => void;
 }
@@ -61,14 +65,14 @@ export class MountedTree {
    * @throws MptError UNAVAILABLE where this machine or user cannot mount it, with the reason; BUSY when another daemon's tree is there;
    *   INVALID_ARGUMENT for a folder that is not empty; IO
    */
-  static async mount(folder: string, options: MountOptions): Promise<MountedTree> {
-    const place = await makeRoom(folder);
+  static mount(folder: string, options: MountOptions): MountedTree {
+    const place = makeRoom(folder, options.lives);
     const device = libcSyscalls.open(DEVICE, O.RDWR | O.NONBLOCK | O.CLOEXEC);
     if (device < 0)
       throw new MptError('UNAVAILABLE', `${DEVICE} cannot be opened`, { op: 'mount', errno: -device, hint: 'the tree needs FUSE' });
     const fd = new OwnedFd(libcSyscalls, device, DEVICE);
     const data = `fd=${fd.fd},rootmode=${(S.IFDIR | 0o755).toString(8)},user_id=${process.getuid?.() ?? 0},group_id=${process.getgid?.() ?? 0},allow_other,default_permissions`;
-    const mounted = mount('mpt', place, TYPE, MS.NOSUID | MS.NODEV | MS.NOEXEC, data);
+    const mounted = mount(`${SOURCE}${options.server}`, place, TYPE, MS.NOSUID | MS.NODEV | MS.NOEXEC, data);
     if (mounted < 0) {
       fd.close();
       const cure = CURES[-mounted];
@@ -138,19 +142,24 @@ export class MountedTree {
 }
 
 /** The folder, made if it is not there, with nothing of a dead daemon on it. @returns its real path */
-async function makeRoom(folder: string): Promise<string> {
+function makeRoom(folder: string, lives: MountOptions['lives']): string {
   try {
     // The folder itself cannot be looked at while a dead mount is on it.
     mkdirSync(dirname(folder), { recursive: true });
     const place = join(realpathSync(dirname(folder)), basename(folder));
-    while (mountedOn(place).at(-1) === TYPE) {
-      const error = await stat(place).then(
-        () => undefined,
-        (failure: NodeJS.ErrnoException) => failure,
-      );
-      if (error === undefined)
-        throw new MptError('BUSY', `another daemon's tree is on ${place}`, { op: 'mount', hint: 'stop it, or name another folder' });
-      if (error.errno !== -ENOTCONN) throw error;
+    for (let top = mountedOn(place).at(-1); top?.type.startsWith('fuse') === true; top = mountedOn(place).at(-1)) {
+      const { type, source } = top;
+      if (type !== TYPE)
+        throw new MptError('BUSY', `a file system of type ${type} is on ${place}`, {
+          op: 'mount',
+          hint: 'unmount it, or name another folder',
+        });
+      const server = source.slice(SOURCE.length);
+      if (lives(server))
+        throw new MptError('BUSY', `the tree of the daemon in ${server} is on ${place}`, {
+          op: 'mount',
+          hint: 'stop it, or name another folder',
+        });
       const gone = unmount(place, MNT.FORCE | MNT.DETACH);
       if (gone < 0) throw new MptError('IO', `the dead mount on ${place} cannot be taken away`, { op: 'mount', errno: -gone });
     }

@@ -32,10 +32,17 @@ export abstract class Node {
   }
 }
 
+/** A child in a listing. */
+export type Entry = readonly [name: string, node: Node, number: number];
+
+/** Numbers of children that come and go begin behind those that are always there. */
+const FIRST_GROWN = 2 ** 20;
+
 /** What gives a folder its children, apart from those that are always there. */
 export interface Children {
   find(name: string): Node | undefined;
-  list(): Iterable<readonly [name: string, node: Node]>;
+  /** Those with a larger number, in the order of their numbers, which stay theirs. */
+  list(after: number): Iterable<Entry>;
 }
 
 export class Folder extends Node {
@@ -72,9 +79,14 @@ export class Folder extends Node {
     return this.#fixed.get(name) ?? this.#more?.find(name);
   }
 
-  *list(): Generator<readonly [string, Node]> {
-    yield* this.#fixed;
-    if (this.#more !== undefined) yield* this.#more.list();
+  /**
+   * Children with a larger number, in the order of their numbers, from 1. A listing that is made in pieces goes on behind the last that it told:
+   * it tells of each that stays once, whatever comes and goes, and nobody keeps a copy for it.
+   */
+  *list(after = 0): Generator<Entry> {
+    let number = 0;
+    for (const [name, node] of this.#fixed) if (++number > after) yield [name, node, number];
+    for (const [name, node, own] of this.#more?.list(Math.max(0, after - FIRST_GROWN)) ?? []) yield [name, node, FIRST_GROWN + own];
   }
 }
 

@@ -1,25 +1,15 @@
 /** The management tree as shells and programs use it: real mounts of a real daemon. */
 import { spawnSync } from 'node:child_process';
-import {
-  chmodSync,
-  closeSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readlinkSync,
-  readSync,
-  realpathSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { chmodSync, closeSync, opendirSync, openSync, readlinkSync, readSync, realpathSync, statSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { libcSyscalls as sys } from '../../src/native/libc.js';
+import { IN, Opcode, OUT, ROOT_ID } from '../../src/sysfs/abi.js';
+import { FileSystem } from '../../src/sysfs/file-system.js';
 import { noTree } from '../../src/sysfs/index.js';
-import { TestDaemon, uuid } from '../daemon/support.js';
+import { Reply, Request, setU64 } from '../../src/sysfs/message.js';
+import { Folder, readOnly } from '../../src/sysfs/node.js';
+import { uuid } from '../daemon/support.js';
 import { sh, Tree } from './support.js';
 
 const skip = noTree() ?? false;
@@ -351,55 +341,49 @@ t.test('permissions', { skip }, async (t) => {
   t.not(as(0, 0, `mkdir ${tree.path('new')} || rm -f ${create} || ln -s x ${tree.path('new')} || touch ${tree.path('new')}`), 0);
 });
 
-t.test('without FUSE the daemon runs without the tree and says so', { skip }, async (t) => {
-  for (const wrapper of [
-    ['unshare', '--mount', 'sh', '-c', 'mount --bind /dev/null /dev/fuse && exec "$0" "$@"'],
-    ['setpriv', '--bounding-set=-sys_admin', '--inh-caps=-sys_admin'],
-  ]) {
-    const daemon = await TestDaemon.ready(t, { wrapper, treeInFolder: true });
-    t.match(daemon.stderr, /^mpt: warn: running without the tree folder=\S+ why="mount: .*; errno /m);
-    t.notMatch(daemon.stdout, /tree/);
-    await daemon.ask({ op: 'create', type: 'mdpy-vga', uuid: uuid(0) });
-    t.equal(await daemon.stop(), 0);
+t.test('a listing in pieces, while vGPUs come and go', { skip }, async (t) => {
+  const tree = await Tree.ready(t, { config: { gpus: [{ name: 'm', driver: 'mdpy', instances: 1000 }], log: { level: 'warn' } } });
+  const create = tree.type('m/mdpy-vga', 'create');
+  const [odd, even] = [1, 0].map((rest) => Array.from({ length: 150 }, (_, i) => uuid(2 * i + rest))) as [string[], string[]];
+  for (const id of [...odd, ...even]) tree.write(create, id);
+  // Node asks for one entry at a time from a buffer of 32: the kernel asks again in between.
+  const folder = opendirSync(tree.type('m/mdpy-vga', 'devices'), { bufferSize: 32 });
+  const seen: string[] = [];
+  for (let entry = folder.readSync(); entry !== null; entry = folder.readSync()) {
+    seen.push(entry.name);
+    const gone = seen.length < 150 ? even[seen.length] : undefined;
+    if (gone === undefined) continue;
+    tree.write(tree.vgpu(gone, 'remove'), '1');
+    tree.write(create, uuid(1000 + seen.length));
   }
+  folder.closeSync();
+  t.same(new Set(seen).size, seen.length, 'none twice');
+  t.same(
+    odd.filter((id) => !seen.includes(id)),
+    [],
+    'each that stayed',
+  );
 });
 
-t.test('two trees, one folder', { skip }, async (t) => {
-  const tree = await Tree.ready(t);
-  const second = new TestDaemon({ args: ['--mount', tree.root] });
-  t.equal(await second.ended, 1);
-  t.match(second.stderr, /^mpt: BUSY: mount: another daemon's tree is on /m);
-  t.equal(tree.read(tree.type('mdpy/mdpy-vga', 'available_instances')), '4');
-});
-
-t.test('a folder that is not empty is not mounted on', { skip }, async (t) => {
-  // Short: sockets' paths are.
-  const folder = mkdtempSync(join(tmpdir(), 'mpt-full-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  for (const [mount, config] of [
-    // Its own sockets: it would wait for itself.
-    [join(folder, 'run'), {}],
-    [join(folder, 'sys'), { metrics: { socket: join(folder, 'sys', 'metrics.sock') } }],
-  ] as const) {
-    mkdirSync(mount, { recursive: true });
-    const daemon = new TestDaemon({ folder, config, args: ['--mount', mount] });
-    t.equal(await daemon.ended, 2);
-    t.match(daemon.stderr, /^mpt: INVALID_ARGUMENT: mount: \S+ is not empty, and a mount would hide what is in it; name an empty folder/);
-    t.same(
-      readdirSync(mount).filter((name) => name !== 'daemon.lock'),
-      [],
-      'nothing is left',
-    );
-  }
-  const nowhere = new TestDaemon({ args: ['--mount', '/proc/mpt'] });
-  t.equal(await nowhere.ended, 2);
-  t.match(nowhere.stderr, /^mpt: IO: mount: \/proc\/mpt cannot be mounted on; errno 2 ENOENT\n$/);
-});
-
-t.test('a tree that somebody else unmounts', { skip }, async (t) => {
-  const tree = await Tree.ready(t);
-  t.equal(spawnSync('umount', [tree.root]).status, 0);
-  await tree.daemon.until(/the tree was unmounted by somebody else/);
-  t.equal((await tree.daemon.ask({ op: 'types' })).length, 9, 'the daemon goes on');
-  t.equal(await tree.daemon.stop(), 0);
+t.test('whoever opens folders makes nothing grow', async (t) => {
+  const root = new Folder().add(
+    'file',
+    readOnly(() => 'text'),
+  );
+  const files = new FileSystem({ root, owner: { uid: 0, gid: 0 }, onRefused: () => {}, onWake: () => {} });
+  const [request, reply] = [new Request(), new Reply()];
+  const ask = (opcode: number, node: number, body: Uint8Array = new Uint8Array(8)): DataView => {
+    request.view.setUint32(IN.OPCODE, opcode, true);
+    setU64(request.view, IN.NODE, node);
+    request.bytes.set(body, IN.SIZE);
+    request.length = IN.SIZE + body.length;
+    files.answer(request, reply, () => {});
+    return reply.view;
+  };
+  const file = ask(Opcode.LOOKUP, ROOT_ID, Buffer.from('file\0')).getUint32(OUT.SIZE, true);
+  const before = files.held;
+  for (let i = 0; i < 1000; i++) if (ask(Opcode.OPENDIR, ROOT_ID).getInt32(OUT.ERROR, true) !== 0) t.fail('an open');
+  t.same(files.held, before);
+  t.equal(ask(Opcode.OPEN, file).getInt32(OUT.ERROR, true), 0);
+  t.same(files.held, { ...before, handles: before.handles + 1 });
 });

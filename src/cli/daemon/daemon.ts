@@ -3,7 +3,7 @@
  * them. What a killed daemon left (sockets, a dead mount) is taken over.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { randomUuid, VgpuBus } from '../../core/bus/index.js';
 import { MptError } from '../../core/errors.js';
@@ -89,15 +89,19 @@ export class Daemon {
     const control = await serveControl(controlSocket(runtime), bus, log);
     this.#undo.push(() => control.close());
     // Last: a file of ours must not lie under a mount that this very thread answers for.
-    if (config.mount !== undefined) await this.#mount(config.mount);
+    if (config.mount !== undefined) this.#mount(config.mount);
   }
 
   /** Where this machine has no FUSE the daemon goes on without the tree. */
-  async #mount(folder: string): Promise<void> {
+  #mount(folder: string): void {
     const { bus, config, log } = this;
+    const server = realpathSync(config.runtime);
     try {
-      const tree = await mountTree(folder, {
+      const tree = mountTree(folder, {
         bus,
+        server,
+        // The lock of this one is ours: what an earlier one mounted is dead.
+        lives: (other) => other !== server && LockFile.held(libcSyscalls, lockFile(other)),
         owner: config.tree,
         newUuid: () => randomUuid(randomBytes(16)),
         onRefused: (path, error) => log.refused('access', error, { path }),
@@ -122,8 +126,7 @@ export class Daemon {
   }
 
   #lock(): void {
-    const path = join(this.config.runtime, 'daemon.lock');
-    const lock = LockFile.take(libcSyscalls, path);
+    const lock = LockFile.take(libcSyscalls, lockFile(this.config.runtime));
     if (lock === undefined)
       throw new MptError('BUSY', `another daemon has ${this.config.runtime}`, { op: 'daemon', hint: 'stop it, or name another --runtime' });
     this.#undo.push(() => lock.close());
@@ -138,6 +141,8 @@ export class Daemon {
     return this.bus.foregroundOf(this.bus.gpu(gpu))?.running as ThreadVgpu | undefined;
   }
 }
+
+const lockFile = (runtime: string): string => join(runtime, 'daemon.lock');
 
 /** Makes what an entry of the configuration asks for. @throws MptError BAD_CONFIG with the entry and the reason */
 function configured(entry: string, make: () => void): void {

@@ -48,6 +48,7 @@ export class VgpuBus extends EventEmitter<BusEvents> {
   readonly #access: AccessDriver[] = [];
   readonly #vgpus = new Map<Uuid, Vgpu>();
   readonly #ofGpu = new Map<GpuDriver, Set<Vgpu>>();
+  #lastSerial = 0;
   /** The vGPU that a GPU's own display shows. */
   readonly #foreground = new Map<GpuDriver, Vgpu>();
 
@@ -142,6 +143,12 @@ export class VgpuBus extends EventEmitter<BusEvents> {
     return [...(this.#ofGpu.get(driver) ?? [])];
   }
 
+  /** Those with a larger serial, in the order of their serials; a GPU's where one is named. For who looks at a few at a time. */
+  *vgpusAfter(serial: number, driver?: GpuDriver): Generator<Vgpu> {
+    const all = driver === undefined ? this.#vgpus.values() : (this.#ofGpu.get(driver) ?? []);
+    for (const vgpu of all) if (vgpu.serial > serial) yield vgpu;
+  }
+
   vgpusOfVm(vm: number): readonly Vgpu[] {
     return this.vgpus.filter((vgpu) => vgpu.vm === vm);
   }
@@ -187,7 +194,7 @@ export class VgpuBus extends EventEmitter<BusEvents> {
     const specs = this.settingsOf(driver);
     const values = new Map<string, SettingValue>(Object.entries(settings).map(([name, text]) => [name, parseSetting(specs, name, text)]));
     const ops: VgpuOps = driver.create({ configuration, settings: values });
-    const vgpu = new Vgpu({ uuid: id, driver, configuration, ops, vm: values.get('vm') as number | undefined });
+    const vgpu = new Vgpu({ uuid: id, serial: ++this.#lastSerial, driver, configuration, ops, vm: values.get('vm') as number | undefined });
     vgpu.priority = (values.get('priority') as number | undefined) ?? vgpu.priority;
     vgpu.group = (values.get('group') as string | undefined) ?? vgpu.group;
     const weight = values.get('weight') as number | undefined;

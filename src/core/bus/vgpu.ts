@@ -5,6 +5,7 @@ import type { Uuid } from './uuid.js';
 
 export interface VgpuParts {
   readonly uuid: Uuid;
+  readonly serial: number;
   readonly driver: GpuDriver;
   readonly configuration: VgpuConfiguration;
   readonly ops: VgpuOps;
@@ -13,6 +14,8 @@ export interface VgpuParts {
 
 export class Vgpu {
   readonly uuid: Uuid;
+  /** In the order of creation, from 1; never used again. */
+  readonly serial: number;
   readonly driver: GpuDriver;
   readonly configuration: VgpuConfiguration;
   readonly ops: VgpuOps;
@@ -29,8 +32,9 @@ export class Vgpu {
   /** Its removal has begun. */
   leaving = false;
 
-  constructor({ uuid, driver, configuration, ops, vm }: VgpuParts) {
+  constructor({ uuid, serial, driver, configuration, ops, vm }: VgpuParts) {
     this.uuid = uuid;
+    this.serial = serial;
     this.driver = driver;
     this.configuration = configuration;
     this.ops = ops;
