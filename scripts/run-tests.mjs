@@ -3,8 +3,8 @@
  *
  *   node scripts/run-tests.mjs [--tap FILE] [--jobs N] [FILE|FOLDER...]     default build/test
  *
- * Prints a line for each file with its time, and all that a file that failed printed; the last line is `N passed, N failed, N skipped`,
- * counted in assertions. `--tap FILE`: everything as one TAP file with tap's closing summary. Exit 1 when anything failed or nothing passed.
+ * Prints a line for each file with its time, and all that a file that failed printed; then failures and skips as tap-totals.mjs does, the last
+ * line being `N passed, N failed, N skipped`, counted in assertions. `--tap FILE`: everything as one TAP file with tap's closing summary. Exit 1 when anything failed or nothing passed.
  *
  * Why not tap's own runner: docs/decisions/0032-test-runner.md.
  */
@@ -13,7 +13,7 @@ import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { readTap } from './tap-totals.mjs';
+import { readTap, Totals } from './tap-totals.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** No file may hang the run. */
@@ -94,22 +94,23 @@ function run(file) {
 }
 
 const tap = ['TAP version 14'];
-const sum = { passed: 0, failed: 0, skipped: 0 };
+const totals = new Totals();
 let count = 0;
 
 function report({ name, output, errors, ms, end }) {
   const { passed, failed, failures, skips } = readTap(output);
   const lost = failed === 0 ? end : undefined;
   const ok = failed === 0 && end === undefined;
-  sum.passed += passed;
-  sum.failed += ok ? 0 : Math.max(1, failed);
-  sum.skipped += skips.length;
+  const inFile = (path) => `${name} > ${path}`;
+  totals.add({
+    passed,
+    failed: ok ? 0 : Math.max(1, failed),
+    failures: lost === undefined ? failures.map(inFile) : [`${name}: ${lost}`],
+    skips: skips.map((skip) => ({ ...skip, name: inFile(skip.name) })),
+  });
   const time = `${(ms / 1000).toFixed(1)} s`.padStart(8);
   console.log(`${ok ? 'ok    ' : 'FAILED'} ${time}  ${name}${lost === undefined ? '' : `: ${lost}`}`);
-  if (!ok) {
-    console.log(output + errors);
-    for (const failure of failures) console.log(`failed: ${name} > ${failure}`);
-  }
+  if (!ok) console.log(output + errors);
   const lines = output.split('\n').filter((line) => line !== '' && line !== 'TAP version 14');
   tap.push(`# Subtest: ${name}`, ...lines.map((line) => `    ${line}`));
   tap.push(`${ok ? 'ok' : 'not ok'} ${++count} - ${name} # time=${ms}ms`);
@@ -124,6 +125,8 @@ async function runAll(files, jobs) {
   await Promise.all(Array.from({ length: jobs }, work));
 }
 
+// One that was renamed would run beside others unnoticed.
+for (const file of ALONE) statSync(join(ROOT, file));
 const paths = positionals.length > 0 ? positionals : [join(ROOT, 'build/test')];
 const files = [...new Set(paths.flatMap(filesOf))].sort();
 const alone = files.filter((file) => ALONE.includes(relative(ROOT, file)));
@@ -133,8 +136,7 @@ await runAll(
   Number(values.jobs),
 );
 
-const { passed, failed, skipped } = sum;
+const { passed, failed, skipped } = totals;
 tap.push(`1..${count}`, `# { total: ${passed + failed + skipped}, pass: ${passed}, fail: ${failed}, skip: ${skipped} }`);
 if (values.tap !== undefined) writeFileSync(values.tap, `${tap.join('\n')}\n`);
-console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`);
-process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
+process.exitCode = totals.print();

@@ -55,42 +55,64 @@ export function readTap(text) {
   return { passed: count('pass'), failed: Math.max(count('fail'), leaves.length > 0 ? 1 : 0), failures: leaves, skips };
 }
 
-function main(args) {
-  const totals = { passed: 0, failed: 0 };
-  const failures = [];
+/** What several runs add up to. */
+export class Totals {
+  passed = 0;
+  failed = 0;
+  skipped = 0;
+  #failures = [];
   /** Reason to names. */
-  const skipped = new Map();
-  const skip = (reason, name) => skipped.set(reason, [...(skipped.get(reason) ?? []), name]);
+  #skips = new Map();
+
+  /** A failure that may have no name. */
+  fail(name) {
+    this.failed++;
+    if (name !== undefined) this.#failures.push(name);
+  }
+
+  skip(reason, name) {
+    this.skipped++;
+    this.#skips.set(reason, [...(this.#skips.get(reason) ?? []), name]);
+  }
+
+  /** @param forbidden a skip whose reason contains this counts as failed */
+  add({ passed, failed, failures, skips }, forbidden) {
+    this.passed += passed;
+    this.failed += failed;
+    this.#failures.push(...failures);
+    for (const { name, reason } of skips) {
+      if (forbidden === undefined || !reason.includes(forbidden)) this.skip(reason, name);
+      else this.fail(`${name}, which must not be skipped here (${reason})`);
+    }
+  }
+
+  /** Prints them. @returns the exit code */
+  print() {
+    for (const name of this.#failures.slice(0, FAILURES_SHOWN)) console.log(`failed: ${name}`);
+    if (this.#failures.length > FAILURES_SHOWN) console.log(`failed: ${this.#failures.length - FAILURES_SHOWN} more`);
+    for (const [reason, [first, ...rest]] of this.#skips) {
+      const names = [first, rest.length > 0 ? `and ${rest.length} more` : ''].filter((text) => text !== '').join(' ');
+      console.log(`skipped: ${reason}${names === '' ? '' : ` [${names}]`}`);
+    }
+    console.log(`${this.passed} passed, ${this.failed} failed, ${this.skipped} skipped`);
+    return this.failed > 0 || this.passed === 0 ? 1 : 0;
+  }
+}
+
+function main(args) {
+  const totals = new Totals();
   let forbidden;
   while (args.length > 0) {
     const arg = args.shift();
     if (arg === '--no-skip') forbidden = args.shift();
-    else if (arg === '--failed') totals.failed += Number(args.shift());
-    else if (arg === '--skipped') skip(args.shift(), '');
+    else if (arg === '--failed') for (let n = Number(args.shift()); n > 0; n--) totals.fail();
+    else if (arg === '--skipped') totals.skip(args.shift(), '');
     else {
-      const run = readTap(existsSync(arg) ? readFileSync(arg, 'utf8') : '');
-      totals.passed += run.passed;
-      totals.failed += run.failed;
-      failures.push(...run.failures);
-      for (const { name, reason } of run.skips) {
-        if (forbidden === undefined || !reason.includes(forbidden)) skip(reason, name);
-        else {
-          totals.failed++;
-          failures.push(`${name}, which must not be skipped here (${reason})`);
-        }
-      }
+      totals.add(readTap(existsSync(arg) ? readFileSync(arg, 'utf8') : ''), forbidden);
       forbidden = undefined;
     }
   }
-  for (const name of failures.slice(0, FAILURES_SHOWN)) console.log(`failed: ${name}`);
-  if (failures.length > FAILURES_SHOWN) console.log(`failed: ${failures.length - FAILURES_SHOWN} more`);
-  for (const [reason, [first, ...rest]] of skipped) {
-    const names = [first, rest.length > 0 ? `and ${rest.length} more` : ''].filter((text) => text !== '').join(' ');
-    console.log(`skipped: ${reason}${names === '' ? '' : ` [${names}]`}`);
-  }
-  const count = [...skipped.values()].reduce((sum, names) => sum + names.length, 0);
-  console.log(`${totals.passed} passed, ${totals.failed} failed, ${count} skipped`);
-  return totals.failed > 0 || totals.passed === 0 ? 1 : 0;
+  return totals.print();
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = main(process.argv.slice(2));
