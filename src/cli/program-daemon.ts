@@ -53,7 +53,7 @@ export function addDaemonCommands(program: Command, act: Act): void {
     .option('--gpu <name>', 'GPU (default: the first with room)')
     .option(
       '--set <name=value>',
-      'a setting: weight, priority, group, vm, online, foreground; aperture, hidden, fences, resolution, display',
+      'a setting: weight, priority, group, vm, online, foreground; of i915: aperture, hidden, fences, resolution, display, trace, trace-limit',
       collect,
     )
     .option(...RUNTIME)

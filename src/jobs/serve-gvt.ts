@@ -1,5 +1,6 @@
 /** A GVT-g vGPU on a vfio-user socket: the device model over the backend of the same name. */
 import { ServingBackend } from '../backends/vfio-user/serving.js';
+import { MptError } from '../core/errors.js';
 import { dispatchRequest } from '../core/gvt/dispatch.js';
 import { DEFAULT_CONNECTOR } from '../core/gvt/display/connector.js';
 import { Gvt } from '../core/gvt/gvt.js';
@@ -91,8 +92,15 @@ export const serve: Serve = (input, hooks, { stopFlag, threadNs }, recording) =>
   }
 };
 
-/** @throws MptError IO when the file cannot be made */
+/** Where the file cannot be made the device goes on without, as when it can no longer be written. */
 function openedTrace({ trace, traceLimit: limit }: ServeInput, { onComplaint }: ServeHooks): OpenTrace | undefined {
   if (trace === undefined) return undefined;
-  return openTrace({ path: trace, limit, onFailure: ({ message }) => onComplaint(`the trace has ended: ${message}`) });
+  const onFailure = ({ message }: MptError): void => onComplaint(`the trace has ended: ${message}`);
+  try {
+    return openTrace({ path: trace, limit, onFailure });
+  } catch (error) {
+    if (!MptError.is(error)) throw error;
+    onFailure(error);
+    return undefined;
+  }
 }

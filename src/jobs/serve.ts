@@ -34,7 +34,7 @@ export interface ServeInput {
   /** Bytes that it has at most; a default where it is absent. */
   readonly recordLimit?: number | undefined;
   /** Of `gvt`: file for a trace in Chrome's trace-event format. */
-  readonly trace?: string;
+  readonly trace?: string | undefined;
   readonly traceLimit?: number | undefined;
   /** Of `gvt`: false is a vGPU whose display is fused off. Default true. */
   readonly display?: boolean;

@@ -25,10 +25,12 @@ export function addGvtTree(root: Folder, context: TreeContext & { readonly newUu
     if (aperture <= 0 || gm < aperture || fences <= 0) throw invalid('aperture and fences are above 0, and gm is not below aperture', FORM);
     if (vgpuOf(bus.vgpusOfVm(vm)) !== undefined)
       throw new MptError('EXISTS', `VM ${vm} has a vGPU already`, { op: 'create_gvt_instance', errno: E.EXIST });
-    const type = drivers[0]?.configurations[0]?.name;
+    const type = bus.types.find(({ driver }) => driver.name === DRIVER)?.name;
+    if (type === undefined)
+      throw new MptError('NO_SPACE', 'no GPU has room for a vGPU beside the host', { op: 'create_gvt_instance', errno: E.NOSPC });
     const settings = { vm, aperture, hidden: gm, fences };
     bus.create({
-      type: `${DRIVER}-${type}`,
+      type,
       uuid: context.newUuid(),
       settings: Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)])),
     });

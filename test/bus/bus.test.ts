@@ -285,6 +285,29 @@ t.test('a GPU that GVT divides', async (t) => {
   t.equal(sized.weight, 9);
 });
 
+t.test('two GPUs: what is set explicitly goes where there is room for it', async (t) => {
+  const bus = new VgpuBus();
+  const host = { open: () => t.fail('nobody starts it') as never };
+  for (const [gpu, aperture] of [
+    ['small', 256],
+    ['large', 512],
+  ] as const)
+    bus.registerGpu(new GvtGpu({ gpu, host, exports: true, size: { aperture: aperture * MIB } }));
+  const type = 'i915-GVTg_V4_8';
+  const made = (i: number, settings: Record<string, string> = {}): string => bus.create({ type, uuid: uuid(i), settings }).driver.gpu;
+  t.equal(made(0), 'small', 'the first with room');
+  t.equal(made(1, { aperture: '300' }), 'large', 'more than the first could ever give');
+  t.equal(made(2, { aperture: '64' }), 'small');
+  t.equal(made(3), 'large', 'the first is full');
+  t.equal(errnoOf(refused(t, 'NO_SPACE', () => made(4, { aperture: '64' }))), 28);
+  t.equal(made(4, { aperture: '20', fences: '1' }), 'large', 'which has no room for one of the type');
+  refused(t, 'NO_SPACE', () => bus.create({ type, gpu: 'small', uuid: uuid(5), settings: { aperture: '20' } }));
+  t.match(
+    refused(t, 'INVALID_ARGUMENT', () => made(5, { aperture: '99999' })),
+    { hint: 'MiB of aperture (low graphics memory), 16 to 1024' },
+  );
+});
+
 t.test('vGPUs of a GPU share the schedule of its engines; a weight counts at once', async (t) => {
   const seats: GvtSeat[] = [];
   const host: DeviceHost<GvtSeat> = {

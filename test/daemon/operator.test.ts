@@ -97,6 +97,28 @@ t.test('metrics on a port of loopback', async (t) => {
   t.match(second.stderr, /^mpt: IO: metrics: port \d+ of 127.0.0.1 cannot be listened at; errno 98 EADDRINUSE\n$/m);
 });
 
+t.test('a trace of a vGPU', async (t) => {
+  const folder = t.testdir({});
+  const trace = join(folder, 'a.json');
+  const set = { trace, 'trace-limit': 1 };
+  const daemon = await TestDaemon.ready(t, { config: { vgpus: [{ type: 'i915-GVTg_V4_8', uuid: uuid(0), set }] } });
+  await daemon.ask({ op: 'create', type: 'i915-GVTg_V4_8', uuid: uuid(1), settings: { trace: join(folder, 'none', 'b.json') } });
+  t.match(await daemon.ask({ op: 'show', uuid: uuid(0) }), { resources: { trace } });
+  for (const bad of ['trace', 'trace=relative.json', 'trace-limit=0']) {
+    const { code, stderr } = daemon.run('create', 'i915-GVTg_V4_8', '--set', bad);
+    t.equal(code, 2, bad);
+    t.match(stderr, /^mpt: INVALID_ARGUMENT: .*(is no setting|absolute path|1 to 65536)/);
+  }
+  for (const i of [0, 1]) {
+    const client = daemon.client(uuid(i));
+    t.same([...client.read(7, 0, 2)], [0x86, 0x80], 'the device is there in either case');
+    client.close();
+  }
+  await daemon.until(/complaint vgpu=\S+001 text="the trace has ended: trace: the trace \S+ cannot be written; errno 2 ENOENT"/);
+  await daemon.until(/(client gone[\s\S]*){2}/);
+  t.type(JSON.parse(readFileSync(trace, 'utf8')).length, 'number', 'a whole array');
+});
+
 t.test('the log: one line an event, whatever was written', async (t) => {
   const lines: string[] = [];
   const write = (line: string): void => void lines.push(line);

@@ -124,7 +124,13 @@ export class ThreadVgpu implements RunningVgpu, PictureSource {
       trustClient,
       counters,
       ...(seat.device === 'gvt'
-        ? { display: seat.display, resources: seat.resources, seat: { gpu: seat.gpu, share: seat.share, schedule: seat.schedule } }
+        ? {
+            display: seat.display,
+            resources: seat.resources,
+            trace: seat.trace,
+            traceLimit: seat.traceLimit,
+            seat: { gpu: seat.gpu, share: seat.share, schedule: seat.schedule },
+          }
         : {}),
     };
     this.#connection = connection;

@@ -8,8 +8,10 @@
 import { EventEmitter } from 'eventemitter3';
 import { MptError } from '../errors.js';
 import { nearestName } from '../nearest-name.js';
-import type { AccessDriver, GpuDriver, RunningVgpu, VgpuConfiguration, VgpuOps } from './driver.js';
+import { AccessDrivers, allOrNone, lacksGroup } from './access-drivers.js';
+import type { AccessDriver, GpuDriver, RunningVgpu } from './driver.js';
 import { E } from './errno.js';
+import { type BusType, firstWithRoom, placesFor } from './placement.js';
 import { COMMON_SETTINGS, parseSetting, type SettingSpec, type SettingValue } from './settings.js';
 import { parseUuid, type Uuid } from './uuid.js';
 import { typeName, Vgpu } from './vgpu.js';
@@ -35,17 +37,11 @@ export interface BusEvents {
   stopped: (vgpu: Vgpu, why: string) => void;
 }
 
-export interface BusType {
-  readonly name: string;
-  readonly driver: GpuDriver;
-  readonly configuration: VgpuConfiguration;
-}
-
 const GPU_NAME = /^[\w][\w:.-]{0,63}$/;
 
 export class VgpuBus extends EventEmitter<BusEvents> {
   readonly #gpus = new Map<string, GpuDriver>();
-  readonly #access: AccessDriver[] = [];
+  readonly #access = new AccessDrivers();
   readonly #vgpus = new Map<Uuid, Vgpu>();
   readonly #ofGpu = new Map<GpuDriver, Set<Vgpu>>();
   #lastSerial = 0;
@@ -80,30 +76,14 @@ export class VgpuBus extends EventEmitter<BusEvents> {
 
   /** The vGPUs that are online are made reachable by it too. @throws MptError EXISTS, and what a probe throws */
   registerAccess(driver: AccessDriver): void {
-    if (this.#access.some(({ name }) => name === driver.name))
-      throw new MptError('EXISTS', `there is an access driver ${driver.name} already`, { op: 'register_access' });
-    const probed: Vgpu[] = [];
-    try {
-      for (const vgpu of this.#vgpus.values())
-        if (vgpu.online) {
-          driver.probe(vgpu);
-          probed.push(vgpu);
-        }
-    } catch (error) {
-      for (const vgpu of probed) driver.remove(vgpu);
-      throw error;
-    }
-    this.#access.push(driver);
+    this.#access.add(driver, this.#online);
   }
 
   /** @throws MptError BUSY while a vGPU is in use */
   unregisterAccess(name: string): void {
-    const at = this.#access.findIndex((driver) => driver.name === name);
-    if (at < 0) throw new MptError('NOT_FOUND', `there is no access driver ${name}`, { op: 'unregister_access' });
     const used = this.vgpus.find((vgpu) => vgpu.inUse);
     if (used !== undefined) throw busy(used, 'unregister_access');
-    const [driver] = this.#access.splice(at, 1) as [AccessDriver];
-    for (const vgpu of this.#vgpus.values()) if (vgpu.online) driver.remove(vgpu);
+    this.#access.take(name, this.#online);
   }
 
   // --- what there is --------------------------------------------------------------------------------------------------------
@@ -133,6 +113,10 @@ export class VgpuBus extends EventEmitter<BusEvents> {
   /** In the order of their creation. */
   get vgpus(): readonly Vgpu[] {
     return [...this.#vgpus.values()];
+  }
+
+  get #online(): readonly Vgpu[] {
+    return this.vgpus.filter(({ online }) => online);
   }
 
   get vgpuCount(): number {
@@ -171,10 +155,7 @@ export class VgpuBus extends EventEmitter<BusEvents> {
 
   /** Where a VM finds it. */
   addresses(vgpu: Vgpu): readonly { readonly access: string; readonly address: string }[] {
-    return this.#access.flatMap((driver) => {
-      const address = driver.address(vgpu);
-      return address === undefined ? [] : [{ access: driver.name, address }];
-    });
+    return this.#access.addresses(vgpu);
   }
 
   /** Common settings and those of the GPU's driver. */
@@ -190,10 +171,11 @@ export class VgpuBus extends EventEmitter<BusEvents> {
   create({ type, gpu, uuid, settings = {} }: CreateSpec): Vgpu {
     const id = checkedUuid(uuid);
     if (this.#vgpus.has(id)) throw new MptError('EXISTS', `there is a vGPU ${id} already`, { op: 'create', errno: E.EXIST });
-    const { driver, configuration } = this.#place(type, gpu);
-    const specs = this.settingsOf(driver);
+    if (gpu !== undefined) this.gpu(gpu);
+    const places = placesFor(type, gpu === undefined ? this.types : this.types.filter(({ driver }) => driver.gpu === gpu));
+    const specs = this.settingsOf(places[0].driver);
     const values = new Map<string, SettingValue>(Object.entries(settings).map(([name, text]) => [name, parseSetting(specs, name, text)]));
-    const ops: VgpuOps = driver.create({ configuration, settings: values });
+    const { driver, configuration, ops } = firstWithRoom(places, values);
     const vgpu = new Vgpu({ uuid: id, serial: ++this.#lastSerial, driver, configuration, ops, vm: values.get('vm') as number | undefined });
     vgpu.priority = (values.get('priority') as number | undefined) ?? vgpu.priority;
     vgpu.group = (values.get('group') as string | undefined) ?? vgpu.group;
@@ -201,7 +183,7 @@ export class VgpuBus extends EventEmitter<BusEvents> {
     try {
       if (weight !== undefined) this.#setWeight(vgpu, weight);
       const online = values.get('online') as boolean | undefined;
-      if (online ?? !lacksGroup(vgpu)) this.#goOnline(vgpu);
+      if (online ?? !lacksGroup(vgpu)) this.#access.goOnline(vgpu);
     } catch (error) {
       ops.destroy();
       throw error;
@@ -287,20 +269,6 @@ export class VgpuBus extends EventEmitter<BusEvents> {
 
   // --- rules ----------------------------------------------------------------------------------------------------------------
 
-  #place(type: string, gpu: string | undefined): BusType {
-    const candidates = this.types.filter((one) => one.name === type && (gpu === undefined || one.driver.gpu === gpu));
-    const roomy = candidates.find(({ driver, configuration }) => driver.available(configuration) > 0) ?? candidates[0];
-    if (roomy !== undefined) return roomy;
-    if (gpu !== undefined) this.gpu(gpu);
-    const names = [...new Set(this.types.filter(({ driver }) => gpu === undefined || driver.gpu === gpu).map(({ name }) => name))];
-    const near = nearestName(type, names);
-    throw new MptError('BAD_TYPE', `no vGPU type is named '${type.slice(0, 80)}'`, {
-      op: 'create',
-      errno: E.INVAL,
-      hint: `${near === undefined ? '' : `did you mean ${near}? `}types: ${names.join(', ')}`,
-    });
-  }
-
   #checkSetting(vgpu: Vgpu, name: string, text: string): SettingValue {
     const specs = this.settingsOf(vgpu.driver);
     const value = parseSetting(specs, name, text);
@@ -326,7 +294,7 @@ export class VgpuBus extends EventEmitter<BusEvents> {
   async #remove(vgpu: Vgpu): Promise<void> {
     if (vgpu.leaving) return;
     vgpu.leaving = true;
-    if (vgpu.online) this.#goOffline(vgpu);
+    if (vgpu.online) this.#access.goOffline(vgpu);
     // Without a wait where there is nothing to wait for: who asks next finds it gone.
     if (vgpu.running !== undefined) await vgpu.running.shutdown();
     this.#vgpus.delete(vgpu.uuid);
@@ -372,49 +340,16 @@ export class VgpuBus extends EventEmitter<BusEvents> {
     if (!online) {
       const used = members.find(({ inUse }) => inUse);
       if (used !== undefined) throw busy(used, 'set', vgpu);
-      for (const member of members) if (member.online) this.#goOffline(member);
+      for (const member of members) if (member.online) this.#access.goOffline(member);
       return;
     }
-    const gone: Vgpu[] = [];
-    try {
-      for (const member of members)
-        if (!member.online && !member.leaving) {
-          this.#goOnline(member);
-          gone.push(member);
-        }
-    } catch (error) {
-      for (const member of gone) this.#goOffline(member);
-      throw error;
-    }
-  }
-
-  #goOnline(vgpu: Vgpu): void {
-    if (lacksGroup(vgpu))
-      throw new MptError('INVALID_ARGUMENT', `a vGPU of type ${vgpu.type} needs a group to go online`, {
-        op: 'set',
-        errno: E.INVAL,
-        hint: 'set group first',
-      });
-    const probed: AccessDriver[] = [];
-    try {
-      for (const driver of this.#access) {
-        driver.probe(vgpu);
-        probed.push(driver);
-      }
-    } catch (error) {
-      for (const driver of probed) driver.remove(vgpu);
-      throw error;
-    }
-    vgpu.online = true;
-  }
-
-  #goOffline(vgpu: Vgpu): void {
-    vgpu.online = false;
-    for (const driver of this.#access) driver.remove(vgpu);
+    allOrNone(
+      members.filter((member) => !member.online && !member.leaving),
+      (member) => this.#access.goOnline(member),
+      (member) => this.#access.goOffline(member),
+    );
   }
 }
-
-const lacksGroup = ({ configuration, group }: Vgpu): boolean => configuration.requiresGroup && group === '';
 
 function checkedUuid(text: string): Uuid {
   const uuid = parseUuid(text);

@@ -1,7 +1,7 @@
 /** A GPU that GVT divides, as a GPU driver: aperture, hidden memory, fences and ids (facts: gvt.md 4.2, 4.3, 5.2). */
 import { MptError } from '../errors.js';
 import { checkGpuSize, checkModelled, DEFAULT_GPU, type GpuSize, MIB } from '../gvt/device-info.js';
-import { type ExplicitResources, vgpuType } from '../gvt/explicit-resources.js';
+import { type ExplicitResources, MIN_APERTURE, MIN_HIDDEN, vgpuType } from '../gvt/explicit-resources.js';
 import { ResourcePool, type VgpuResources } from '../gvt/resources.js';
 import { newStatistics } from '../gvt/roles.js';
 import { setWeight, sharedSchedule } from '../gvt/scheduler/shared-state.js';
@@ -25,6 +25,9 @@ export interface GvtSeat {
   /** Its engines' time, which all vGPUs of the GPU share. */
   readonly schedule: SharedArrayBuffer;
   readonly display: boolean;
+  /** File for a trace of what the engines do, begun anew at each start, and bytes that it has at most. */
+  readonly trace?: string;
+  readonly traceLimit?: number;
 }
 
 export interface GvtGpuOptions {
@@ -45,14 +48,24 @@ interface GvtConfiguration extends VgpuConfiguration {
 /** What a vGPU's device counts, besides what all do. */
 export const GVT_COUNTERS: readonly string[] = [...DEVICE_COUNTERS, ...Object.keys(newStatistics()).map(snakeCase)];
 
-/** MiB of the largest GPU. */
-const MIB_MAX = 4096;
-const FENCES_MAX = 32;
+/** Of the largest GPU; how much of it this one has is told when there is not enough. */
+const MOST = { aperture: 1024, hidden: 4096, fences: 32 } as const;
+const LEAST = { aperture: MIN_APERTURE / MIB, hidden: MIN_HIDDEN / MIB, fences: 1 } as const;
+
+const amount = (name: keyof typeof MOST, what: string): SettingSpec => ({
+  name,
+  description: `${what}, ${LEAST[name]} to ${MOST[name]}`,
+  live: false,
+  parse: wholeNumber(LEAST[name], MOST[name]),
+});
+
+const ABSOLUTE = /^\/[^\0\n]{1,254}$/;
+const TRACE_MIB_MAX = 65_536;
 
 const SETTINGS: readonly SettingSpec[] = [
-  { name: 'aperture', description: 'MiB of aperture (low graphics memory), from 1', live: false, parse: wholeNumber(1, MIB_MAX) },
-  { name: 'hidden', description: 'MiB of hidden (high) graphics memory, from 1', live: false, parse: wholeNumber(1, MIB_MAX) },
-  { name: 'fences', description: `fence registers, 1 to ${FENCES_MAX}`, live: false, parse: wholeNumber(1, FENCES_MAX) },
+  amount('aperture', 'MiB of aperture (low graphics memory)'),
+  amount('hidden', 'MiB of hidden (high) graphics memory'),
+  amount('fences', 'fence registers'),
   {
     name: 'resolution',
     description: 'of its monitor, WIDTHxHEIGHT in pixels',
@@ -60,6 +73,18 @@ const SETTINGS: readonly SettingSpec[] = [
     parse: (text) => (/^\d{1,5}x\d{1,5}$/.test(text) ? text : undefined),
   },
   { name: 'display', description: 'a monitor, 1, or a display that is fused off, 0', live: false, parse: yesOrNo },
+  {
+    name: 'trace',
+    description: 'file for a trace of what the engines do, an absolute path of 255 characters at most; begun anew for each client',
+    live: false,
+    parse: (text) => (ABSOLUTE.test(text) ? text : undefined),
+  },
+  {
+    name: 'trace-limit',
+    description: `MiB that the trace has at most, 1 to ${TRACE_MIB_MAX}; default 256`,
+    live: false,
+    parse: wholeNumber(1, TRACE_MIB_MAX),
+  },
 ];
 
 export class GvtGpu implements GpuDriver {
@@ -99,6 +124,7 @@ export class GvtGpu implements GpuDriver {
     const explicit = explicitOf(settings);
     const type = checkedType(configuration.name, explicit, this.size);
     const display = (settings.get('display') as boolean | undefined) ?? true;
+    const trace = traceOf(settings);
     const share = this.#pool.take(type);
     let weight = type.weight;
     return new SeatedVgpu<GvtSeat>({
@@ -111,6 +137,7 @@ export class GvtGpu implements GpuDriver {
         gpu: this.size,
         schedule: this.#schedule,
         display,
+        ...trace,
       }),
       host: this.#host,
       resources: {
@@ -119,6 +146,7 @@ export class GvtGpu implements GpuDriver {
         fences: type.fences,
         resolution: `${type.resolution.width}x${type.resolution.height}`,
         display: display ? 1 : 0,
+        ...(trace.trace === undefined ? {} : { trace: trace.trace }),
       },
       counters: GVT_COUNTERS,
       extensions: { foreground: true, vendor: { group: 'intel_vgpu', attributes: { vgpu_id: String(share.id) } } },
@@ -156,6 +184,12 @@ function explicitOf(settings: ReadonlyMap<string, SettingValue>): ExplicitResour
     ...(weight === undefined ? {} : { weight }),
     ...(width === undefined || height === undefined ? {} : { resolution: { width, height } }),
   };
+}
+
+function traceOf(settings: ReadonlyMap<string, SettingValue>): Pick<GvtSeat, 'trace' | 'traceLimit'> {
+  const trace = settings.get('trace') as string | undefined;
+  const limit = settings.get('trace-limit') as number | undefined;
+  return { ...(trace === undefined ? {} : { trace }), ...(limit === undefined ? {} : { traceLimit: limit * MIB }) };
 }
 
 function snakeCase(name: string): string {

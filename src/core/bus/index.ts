@@ -1,5 +1,5 @@
 /** The vGPU bus and the drivers that it has here. */
-export { type BusEvents, type BusType, type CreateSpec, VgpuBus } from './bus.js';
+export { type BusEvents, type CreateSpec, VgpuBus } from './bus.js';
 export { Counter, DEVICE_COUNTERS } from './counters.js';
 export {
   type AccessDriver,
@@ -14,6 +14,7 @@ export {
 } from './driver.js';
 export { E, errnoOf } from './errno.js';
 export { GVT_COUNTERS, GvtGpu, type GvtSeat } from './gvt-gpu.js';
+export type { BusType } from './placement.js';
 export { SampleGpu, type SampleSeat } from './sample-gpu.js';
 export type { DeviceHost } from './seated-vgpu.js';
 export { COMMON_SETTINGS, PRIORITY, type SettingSpec, VM, WEIGHT } from './settings.js';
