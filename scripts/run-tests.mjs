@@ -17,7 +17,7 @@ import { readTap, Totals } from './tap-totals.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** No file may hang the run. */
-const LIMIT_S = 300;
+const LIMIT_S = 600;
 /** From SIGTERM to SIGKILL. */
 const GRACE_MS = 5000;
 /** These measure time that passes, and have the machine to themselves. */
