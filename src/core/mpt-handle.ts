@@ -1,22 +1,17 @@
 /**
  * Base class of an attached vGPU's handle. It owns every rule that does not depend on the hypervisor: argument and
- * range checks, attached → detached, page-track idempotence, reference counts and the pin limit of DMA mappings, trap
+ * range checks and attached → detached (`MptHandleChecks`), page-track idempotence, reference counts and the pin limit of DMA mappings, trap
  * area and mapping overlaps, and release of everything at detach. A backend overrides the methods of `MptHandleHooks`.
  */
-import { type DmaAddress, GFN_LIMIT, type Gfn, GPA_LIMIT, type Gpa, HUGE_PAGE_SIZE, hex, type Mfn, PAGE_SIZE } from './addresses.js';
+import { type DmaAddress, GFN_LIMIT, type Gfn, type Gpa, HUGE_PAGE_SIZE, hex, type Mfn, PAGE_SIZE } from './addresses.js';
 import { DmaTable } from './dma-table.js';
-import type { ErrorCode, MptError, MptErrorDetails } from './errors.js';
 import { IoKind, type IoRequest } from './io-request.js';
-import { type HostPages, type MptOperationName, type MptVgpuOps, OP_INDEX, type VgpuAttachment } from './mpt.js';
+import { type HostPages, type MptVgpuOps, OP_INDEX, type VgpuAttachment } from './mpt.js';
 import type { MptBackend } from './mpt-backend.js';
-import { fits, isSpan, msiFault } from './mpt-checks.js';
-import { MptHandleHooks } from './mpt-hooks.js';
+import { fits } from './mpt-checks.js';
+import { MptHandleVfio } from './mpt-handle-vfio.js';
 import { isPvinfo } from './pvmmio.js';
 import { RangeSet } from './ranges.js';
-
-const ATTACHED = 0;
-const DETACHED = 1;
-const VM_GONE = 2;
 
 export interface HandleLimits {
   /** Pages that DMA mappings may pin at once. */
@@ -29,26 +24,17 @@ export interface HandleLimits {
 
 export const DEFAULT_LIMITS: HandleLimits = { pinnedPages: GFN_LIMIT, trapAreas: 64, trackedPages: 65_536 };
 
-export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
-  readonly backend: MptBackend;
-  readonly vgpu: VgpuAttachment;
+export abstract class MptHandle extends MptHandleVfio implements MptVgpuOps {
   readonly limits: HandleLimits;
-
-  #state = ATTACHED;
   readonly #tracked = new Set<number>();
   readonly #traps = new RangeSet<true>();
   readonly #maps = new RangeSet<Mfn>();
   readonly #dma: DmaTable;
   #pvmmio: { start: Gpa; end: Gpa } | undefined;
-  #vfioReferences = 0;
-  readonly #calls: Float64Array;
 
   constructor(backend: MptBackend, vgpu: VgpuAttachment, limits: HandleLimits = DEFAULT_LIMITS) {
-    super();
-    this.backend = backend;
-    this.vgpu = vgpu;
+    super(backend, vgpu);
     this.limits = limits;
-    this.#calls = backend.calls;
     this.#dma = new DmaTable(limits.pinnedPages, {
       map: (gfn, size) => this.doDmaMap(gfn, size),
       unmap: (gfn, size, address) => this.doDmaUnmap(gfn, size, address),
@@ -57,13 +43,9 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
 
   // --- life cycle -------------------------------------------------------------------------------------------------
 
-  get attached(): boolean {
-    return this.#state === ATTACHED;
-  }
-
   detachVgpu(): void {
-    this.#calls[OP_INDEX.detach_vgpu] = (this.#calls[OP_INDEX.detach_vgpu] as number) + 1;
-    if (this.#state === DETACHED) throw this.#fail('DETACHED', 'the handle was detached before', 'detach_vgpu');
+    this.calls[OP_INDEX.detach_vgpu] = (this.calls[OP_INDEX.detach_vgpu] as number) + 1;
+    if (this.detached) throw this.fail('DETACHED', 'the handle was detached before', 'detach_vgpu');
     const failures: unknown[] = [];
     const attempt = (run: () => void): void => {
       try {
@@ -72,7 +54,7 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
         failures.push(error);
       }
     };
-    if (this.#state === ATTACHED) {
+    if (this.attached) {
       const pvmmio = this.#pvmmio;
       if (pvmmio !== undefined) attempt(() => this.doSetPvmmio(pvmmio.start, pvmmio.end, false));
       for (const { start, end } of [...this.#traps]) attempt(() => this.doSetTrapArea(start as Gpa, end as Gpa, false));
@@ -84,27 +66,21 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
       }
       attempt(() => this.#dma.clear());
     }
-    this.#state = DETACHED;
+    this.markDetached();
     this.#traps.clear();
     this.#maps.clear();
     this.#tracked.clear();
     this.#dma.drop();
-    this.#vfioReferences = 0;
     attempt(() => this.doDetach());
     this.backend.forget(this);
     if (failures.length > 0) throw this.backend.wrap('detach_vgpu', failures[0]);
   }
 
-  /** For MptBackend only: the VM was destroyed. Mappings went with it. */
-  markVmGone(): void {
-    if (this.#state === ATTACHED) this.#state = VM_GONE;
-  }
-
   // --- guest memory -----------------------------------------------------------------------------------------------
 
   readGpa(gpa: Gpa, target: Uint8Array, offset = 0, length = target.length - offset): void {
-    this.#calls[OP_INDEX.read_gpa] = (this.#calls[OP_INDEX.read_gpa] as number) + 1;
-    this.#checkCopy('read_gpa', gpa, target, offset, length);
+    this.calls[OP_INDEX.read_gpa] = (this.calls[OP_INDEX.read_gpa] as number) + 1;
+    this.checkCopy('read_gpa', gpa, target, offset, length);
     try {
       this.doReadGpa(gpa, target, offset, length);
     } catch (error) {
@@ -113,8 +89,8 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   }
 
   writeGpa(gpa: Gpa, source: Uint8Array, offset = 0, length = source.length - offset): void {
-    this.#calls[OP_INDEX.write_gpa] = (this.#calls[OP_INDEX.write_gpa] as number) + 1;
-    this.#checkCopy('write_gpa', gpa, source, offset, length);
+    this.calls[OP_INDEX.write_gpa] = (this.calls[OP_INDEX.write_gpa] as number) + 1;
+    this.checkCopy('write_gpa', gpa, source, offset, length);
     try {
       this.doWriteGpa(gpa, source, offset, length);
     } catch (error) {
@@ -123,8 +99,8 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   }
 
   isValidGfn(gfn: Gfn): boolean {
-    this.#calls[OP_INDEX.is_valid_gfn] = (this.#calls[OP_INDEX.is_valid_gfn] as number) + 1;
-    this.#live('is_valid_gfn');
+    this.calls[OP_INDEX.is_valid_gfn] = (this.calls[OP_INDEX.is_valid_gfn] as number) + 1;
+    this.requireAttached('is_valid_gfn');
     this.backend.require('isValidGfn', 'is_valid_gfn');
     if (!Number.isSafeInteger(gfn) || gfn < 0 || gfn >= GFN_LIMIT) return false;
     // Here and where pages are mapped: no closure, which for each page would cost more than the work.
@@ -138,8 +114,8 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   // --- interrupts -------------------------------------------------------------------------------------------------
 
   injectMsi(address: number, data: number): void {
-    this.#enter('inject_msi');
-    this.#checkMsi(address, data, 'inject_msi');
+    this.enter('inject_msi');
+    this.checkMsi(address, data, 'inject_msi');
     try {
       this.doInjectMsi(address, data);
     } catch (error) {
@@ -153,22 +129,22 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
    * @returns the eventfd to write 8 bytes to; owned by the handle and closed at detach
    */
   armMsi(address: number, data: number): number {
-    this.#live('arm_msi');
+    this.requireAttached('arm_msi');
     this.backend.require('msiEventfd', 'arm_msi');
-    this.#checkMsi(address, data, 'arm_msi');
-    return this.#guard('arm_msi', () => this.doArmMsi(address, data));
+    this.checkMsi(address, data, 'arm_msi');
+    return this.guard('arm_msi', () => this.doArmMsi(address, data));
   }
 
   // --- page track -------------------------------------------------------------------------------------------------
 
   enablePageTrack(gfn: Gfn): void {
     const op = 'enable_page_track';
-    this.#enter(op);
+    this.enter(op);
     this.backend.require('pageTrack', op);
-    this.#checkGfn(op, gfn);
+    this.checkGfn(op, gfn);
     if (this.#tracked.has(gfn)) return;
     if (this.#tracked.size >= this.limits.trackedPages)
-      throw this.#fail('LIMIT', 'too many frames are tracked', op, { address: gfn, limit: this.limits.trackedPages });
+      throw this.fail('LIMIT', 'too many frames are tracked', op, { address: gfn, limit: this.limits.trackedPages });
     // Added first: from the moment the hypervisor protects the page its writes must find their owner.
     this.#tracked.add(gfn);
     try {
@@ -181,20 +157,20 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
 
   disablePageTrack(gfn: Gfn): void {
     const op = 'disable_page_track';
-    this.#enter(op);
+    this.enter(op);
     this.backend.require('pageTrack', op);
-    this.#checkGfn(op, gfn);
+    this.checkGfn(op, gfn);
     if (!this.#tracked.has(gfn)) return;
-    this.#guard(op, () => this.doDisablePageTrack(gfn));
+    this.guard(op, () => this.doDisablePageTrack(gfn));
     this.#tracked.delete(gfn);
   }
 
   syncPageTrack(): number {
-    this.#live('sync_page_track');
+    this.requireAttached('sync_page_track');
     if (this.backend.capabilities.pageTrack !== 'sync' || this.#tracked.size === 0) return 0;
     const { ops } = this.backend;
     let reported = 0;
-    this.#guard('sync_page_track', () =>
+    this.guard('sync_page_track', () =>
       this.doSyncPageTrack((gfn) => {
         if (!this.#tracked.has(gfn)) return;
         reported++;
@@ -223,28 +199,28 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
 
   setTrapArea(start: Gpa, end: Gpa, map: boolean): void {
     const op = 'set_trap_area';
-    this.#enter(op);
+    this.enter(op);
     this.backend.require('setTrapArea', op);
-    this.#checkSpan(op, start, end);
+    this.checkSpan(op, start, end);
     if (!map) {
       if (this.#traps.exact(start, end) === undefined)
-        throw this.#fail('NOT_MAPPED', `no trap area is exactly ${hex(start)}-${hex(end)}`, op, { address: start });
-      this.#guard(op, () => this.doSetTrapArea(start, end, false));
+        throw this.fail('NOT_MAPPED', `no trap area is exactly ${hex(start)}-${hex(end)}`, op, { address: start });
+      this.guard(op, () => this.doSetTrapArea(start, end, false));
       this.#traps.delete(start, end);
       return;
     }
     if (this.#traps.size >= this.limits.trapAreas)
-      throw this.#fail('LIMIT', 'too many trap areas', op, { address: start, limit: this.limits.trapAreas });
+      throw this.fail('LIMIT', 'too many trap areas', op, { address: start, limit: this.limits.trapAreas });
     for (const handle of this.backend.handlesOf(this.vgpu.vmId)) {
       const other = handle.trapOverlapping(start, end);
       if (other !== undefined)
-        throw this.#fail('OVERLAP', `${hex(start)}-${hex(end)} overlaps the trap area ${hex(other.start)}-${hex(other.end)}`, op, {
+        throw this.fail('OVERLAP', `${hex(start)}-${hex(end)} overlaps the trap area ${hex(other.start)}-${hex(other.end)}`, op, {
           address: start,
         });
     }
-    if (this.#guard(op, () => this.doOverlapsRam(start, end)))
-      throw this.#fail('OVERLAP', `${hex(start)}-${hex(end)} overlaps guest RAM or mapped memory`, op, { address: start });
-    this.#guard(op, () => this.doSetTrapArea(start, end, true));
+    if (this.guard(op, () => this.doOverlapsRam(start, end)))
+      throw this.fail('OVERLAP', `${hex(start)}-${hex(end)} overlaps guest RAM or mapped memory`, op, { address: start });
+    this.guard(op, () => this.doSetTrapArea(start, end, true));
     this.#traps.add(start, end, true);
   }
 
@@ -254,26 +230,26 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   }
 
   gfnToMfn(gfn: Gfn): Mfn {
-    this.#enter('gfn_to_mfn');
-    this.#checkGfn('gfn_to_mfn', gfn);
-    return this.#guard('gfn_to_mfn', () => this.doGfnToMfn(gfn));
+    this.enter('gfn_to_mfn');
+    this.checkGfn('gfn_to_mfn', gfn);
+    return this.guard('gfn_to_mfn', () => this.doGfnToMfn(gfn));
   }
 
   mapGfnToMfn(gfn: Gfn, mfn: Mfn, nr: number, map: boolean): void {
     const op = 'map_gfn_to_mfn';
-    this.#enter(op);
+    this.enter(op);
     this.backend.require('mapGfnToMfn', op);
-    this.#checkGfn(op, gfn);
+    this.checkGfn(op, gfn);
     if (!Number.isSafeInteger(nr) || nr < 1 || gfn + nr > GFN_LIMIT)
-      throw this.#fail('INVALID_ARGUMENT', 'the number of frames is not in range', op, { address: gfn, size: nr, limit: GFN_LIMIT - gfn });
+      throw this.fail('INVALID_ARGUMENT', 'the number of frames is not in range', op, { address: gfn, size: nr, limit: GFN_LIMIT - gfn });
     if (!Number.isSafeInteger(mfn) || mfn < 0 || mfn + nr > GFN_LIMIT)
-      throw this.#fail('INVALID_ADDRESS', 'not a host frame', op, { address: mfn, size: nr });
+      throw this.fail('INVALID_ADDRESS', 'not a host frame', op, { address: mfn, size: nr });
     const last = gfn + nr - 1;
     if (!map) {
       const mapped = this.#maps.exact(gfn, last);
       if (mapped === undefined || mapped.value !== mfn)
-        throw this.#fail('NOT_MAPPED', 'these frames were not mapped by one call', op, { address: gfn, size: nr });
-      this.#guard(op, () => this.doMapGfnToMfn(gfn, mfn, nr, false));
+        throw this.fail('NOT_MAPPED', 'these frames were not mapped by one call', op, { address: gfn, size: nr });
+      this.guard(op, () => this.doMapGfnToMfn(gfn, mfn, nr, false));
       this.#maps.delete(gfn, last);
       return;
     }
@@ -281,10 +257,10 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
     const end = (last + 1) * PAGE_SIZE - 1;
     for (const handle of this.backend.handlesOf(this.vgpu.vmId))
       if (handle.mapOverlapping(gfn, last) || handle.trapOverlapping(start, end) !== undefined)
-        throw this.#fail('OVERLAP', 'the frames overlap a mapping or trap area', op, { address: gfn, size: nr });
-    if (this.#guard(op, () => this.doOverlapsRam(start as Gpa, end as Gpa)))
-      throw this.#fail('OVERLAP', 'the frames overlap guest RAM', op, { address: gfn, size: nr });
-    this.#guard(op, () => this.doMapGfnToMfn(gfn, mfn, nr, true));
+        throw this.fail('OVERLAP', 'the frames overlap a mapping or trap area', op, { address: gfn, size: nr });
+    if (this.guard(op, () => this.doOverlapsRam(start as Gpa, end as Gpa)))
+      throw this.fail('OVERLAP', 'the frames overlap guest RAM', op, { address: gfn, size: nr });
+    this.guard(op, () => this.doMapGfnToMfn(gfn, mfn, nr, true));
     this.#maps.add(gfn, last, mfn);
   }
 
@@ -308,14 +284,14 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
 
   dmaMapGuestPage(gfn: Gfn, size: number): DmaAddress {
     const op = 'dma_map_guest_page';
-    this.#calls[OP_INDEX.dma_map_guest_page] = (this.#calls[OP_INDEX.dma_map_guest_page] as number) + 1;
-    this.#live(op);
-    this.#checkGfn(op, gfn);
+    this.calls[OP_INDEX.dma_map_guest_page] = (this.calls[OP_INDEX.dma_map_guest_page] as number) + 1;
+    this.requireAttached(op);
+    this.checkGfn(op, gfn);
     if (size !== PAGE_SIZE) {
-      if (size !== HUGE_PAGE_SIZE) throw this.#fail('INVALID_ARGUMENT', 'the size is neither 4096 nor 2097152', op, { address: gfn, size });
+      if (size !== HUGE_PAGE_SIZE) throw this.fail('INVALID_ARGUMENT', 'the size is neither 4096 nor 2097152', op, { address: gfn, size });
       this.backend.require('dmaHugePage', op);
       if (gfn % (HUGE_PAGE_SIZE / PAGE_SIZE) !== 0)
-        throw this.#fail('INVALID_ARGUMENT', 'a 2 MiB mapping needs a gfn that is a multiple of 512', op, { address: gfn, size });
+        throw this.fail('INVALID_ARGUMENT', 'a 2 MiB mapping needs a gfn that is a multiple of 512', op, { address: gfn, size });
     }
     try {
       return this.#dma.map(gfn, size);
@@ -325,8 +301,8 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   }
 
   dmaUnmapGuestPage(address: DmaAddress): void {
-    this.#calls[OP_INDEX.dma_unmap_guest_page] = (this.#calls[OP_INDEX.dma_unmap_guest_page] as number) + 1;
-    this.#live('dma_unmap_guest_page');
+    this.calls[OP_INDEX.dma_unmap_guest_page] = (this.calls[OP_INDEX.dma_unmap_guest_page] as number) + 1;
+    this.requireAttached('dma_unmap_guest_page');
     try {
       this.#dma.unmap(address);
     } catch (error) {
@@ -335,13 +311,13 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   }
 
   dmaPinGuestPage(address: DmaAddress): void {
-    this.#enter('dma_pin_guest_page');
+    this.enter('dma_pin_guest_page');
     this.backend.require('dmaPin', 'dma_pin_guest_page');
-    this.#guard('dma_pin_guest_page', () => this.#dma.pin(address));
+    this.guard('dma_pin_guest_page', () => this.#dma.pin(address));
   }
 
   view(address: DmaAddress, length: number): Uint8Array {
-    this.#live('dma_view');
+    this.requireAttached('dma_view');
     try {
       this.#dma.require(address, length);
       return this.doDmaView(address, length);
@@ -351,9 +327,9 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
   }
 
   copyFrom(address: DmaAddress, target: Uint8Array, offset: number, length: number): void {
-    this.#live('dma_copy');
+    this.requireAttached('dma_copy');
     if (!fits(target, offset, length))
-      throw this.#fail('INVALID_ARGUMENT', 'the buffer does not hold the range', 'dma_copy', { address, size: length });
+      throw this.fail('INVALID_ARGUMENT', 'the buffer does not hold the range', 'dma_copy', { address, size: length });
     try {
       this.#dma.require(address, length);
       this.doDmaCopyFrom(address, target, offset, length);
@@ -367,62 +343,21 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
     return this.#dma.pinnedPages;
   }
 
-  // --- the rest of the table --------------------------------------------------------------------------------------
+  // --- pvmmio -----------------------------------------------------------------------------------------------------
 
   setPvmmio(start: Gpa, end: Gpa, map: boolean): void {
     const op = 'set_pvmmio';
-    this.#enter(op);
+    this.enter(op);
     this.backend.require('setPvmmio', op);
-    this.#checkSpan(op, start, end);
+    this.checkSpan(op, start, end);
     const active = this.#pvmmio;
-    if (map && active !== undefined) throw this.#fail('OVERLAP', 'pvmmio is already on', op, { address: active.start });
+    if (map && active !== undefined) throw this.fail('OVERLAP', 'pvmmio is already on', op, { address: active.start });
     if (!map && (active === undefined || active.start !== start || active.end !== end))
-      throw this.#fail('NOT_MAPPED', 'pvmmio is not on for this window', op, { address: start });
+      throw this.fail('NOT_MAPPED', 'pvmmio is not on for this window', op, { address: start });
     if (map && this.vgpu.pvmmio === undefined)
-      throw this.#fail('INVALID_ARGUMENT', 'the vGPU was attached without its register file pages', op);
-    this.#guard(op, () => this.doSetPvmmio(start, end, map));
+      throw this.fail('INVALID_ARGUMENT', 'the vGPU was attached without its register file pages', op);
+    this.guard(op, () => this.doSetPvmmio(start, end, map));
     this.#pvmmio = map ? { start, end } : undefined;
-  }
-
-  setOpregion(pages: HostPages): void {
-    this.#enter('set_opregion');
-    this.backend.require('setOpregion', 'set_opregion');
-    if (pages.count !== 2)
-      throw this.#fail('INVALID_ARGUMENT', 'the OpRegion is two pages', 'set_opregion', { size: pages.count, limit: 2 });
-    this.#guard('set_opregion', () => this.doSetOpregion(pages));
-  }
-
-  setEdid(port: number, edid: Uint8Array): void {
-    const op = 'set_edid';
-    this.#enter(op);
-    this.backend.require('setEdid', op);
-    if (!Number.isInteger(port) || port < 0 || port > 4) throw this.#fail('INVALID_ARGUMENT', `port ${port} is not in 0..4 (A..E)`, op);
-    if (edid.length !== 128 || edid.reduce((sum, byte) => sum + byte, 0) % 256 !== 0)
-      throw this.#fail('INVALID_ARGUMENT', 'the EDID is not one 128-byte block with a right checksum', op, {
-        size: edid.length,
-        limit: 128,
-      });
-    this.#guard(op, () => this.doSetEdid(port, edid.slice()));
-  }
-
-  getVfioDevice(): void {
-    this.#enter('get_vfio_device');
-    this.backend.require('vfioDevice', 'get_vfio_device');
-    this.#guard('get_vfio_device', () => this.doGetVfioDevice());
-    this.#vfioReferences++;
-  }
-
-  putVfioDevice(): void {
-    this.#enter('put_vfio_device');
-    this.backend.require('vfioDevice', 'put_vfio_device');
-    if (this.#vfioReferences === 0) throw this.#fail('NOT_MAPPED', 'no reference on the VFIO device is held', 'put_vfio_device');
-    this.#guard('put_vfio_device', () => this.doPutVfioDevice());
-    this.#vfioReferences--;
-  }
-
-  /** References held on the VFIO device. */
-  get vfioReferences(): number {
-    return this.#vfioReferences;
   }
 
   // --- routing ----------------------------------------------------------------------------------------------------
@@ -445,58 +380,5 @@ export abstract class MptHandle extends MptHandleHooks implements MptVgpuOps {
       default:
         return false;
     }
-  }
-
-  // --- checks -----------------------------------------------------------------------------------------------------
-
-  #enter(op: MptOperationName): void {
-    this.#calls[OP_INDEX[op]] = (this.#calls[OP_INDEX[op]] as number) + 1;
-    this.#live(op);
-  }
-
-  #live(op: string): void {
-    if (this.#state === ATTACHED) return;
-    if (this.#state === DETACHED) throw this.#fail('DETACHED', `vGPU ${this.vgpu.id} was detached`, op);
-    throw this.#fail('VM_GONE', `VM ${this.vgpu.vmId} was destroyed`, op, { hint: 'detach the vGPU' });
-  }
-
-  #checkCopy(op: string, gpa: Gpa, buffer: Uint8Array, offset: number, length: number): void {
-    this.#live(op);
-    // The length first: the address rule adds it. Each rule is false for NaN and fractions.
-    if (!fits(buffer, offset, length))
-      throw this.#fail('INVALID_ARGUMENT', 'the length is zero or does not fit the buffer', op, {
-        address: gpa,
-        size: length,
-        limit: Math.max(0, buffer.length - offset),
-      });
-    if (!(Number.isSafeInteger(gpa) && gpa >= 0 && gpa + length <= GPA_LIMIT))
-      throw this.#fail('INVALID_ADDRESS', 'not a guest-physical range below 2^52', op, { address: gpa, size: length, limit: GPA_LIMIT });
-  }
-
-  #checkGfn(op: string, gfn: Gfn): void {
-    if (!(Number.isSafeInteger(gfn) && gfn >= 0 && gfn < GFN_LIMIT))
-      throw this.#fail('INVALID_ADDRESS', 'not a guest frame below 2^40', op, { address: gfn, limit: GFN_LIMIT });
-  }
-
-  #checkSpan(op: string, start: Gpa, end: Gpa): void {
-    if (!isSpan(start, end))
-      throw this.#fail('INVALID_ADDRESS', 'not a range [start, end] below 2^52 with start <= end', op, {
-        address: start,
-        limit: GPA_LIMIT,
-      });
-  }
-
-  #checkMsi(address: number, data: number, op: string): void {
-    const fault = msiFault(address, data);
-    if (fault !== undefined)
-      throw this.#fail('BAD_MSI', fault.what, op, { address, ...(fault.limit === undefined ? {} : { limit: fault.limit }) });
-  }
-
-  #guard<T>(op: string, run: () => T): T {
-    return this.backend.guard(op, run);
-  }
-
-  #fail(code: ErrorCode, what: string, op: string, details: MptErrorDetails = {}): MptError {
-    return this.backend.error(code, what, { op, ...details });
   }
 }
