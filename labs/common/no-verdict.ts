@@ -9,17 +9,17 @@ export interface Asked {
   readonly json?: boolean | undefined;
   /** TAP file; gets one skip where nothing could be tested. */
   readonly tap?: string | undefined;
-  /** Told in the document. */
+  /** Told in the document, unless it is empty. */
   readonly command?: readonly string[] | undefined;
 }
 
 /** Tells why, as it was asked for. @param lab as `lab:xen`. @returns the exit code */
-export function noVerdict(lab: string, error: unknown, { json, tap, command }: Asked): number {
+export function noVerdict(lab: string, error: unknown, { json, tap, command = [] }: Asked): number {
   const { message, exitCode } = error instanceof LabError ? error : unexpected(error);
   const skipped = exitCode === EXIT.SKIPPED;
   if (skipped && tap !== undefined) writeFileSync(tap, writeTap([{ name: lab, status: 'skipped', reason: message }]));
   if (json)
-    printJson({ ...(command === undefined ? {} : { command }), rc: exitCode, verdict: skipped ? 'skipped' : 'none', reason: message });
+    printJson({ ...(command.length === 0 ? {} : { command }), rc: exitCode, verdict: skipped ? 'skipped' : 'none', reason: message });
   process.stderr.write(`${lab}: ${skipped ? 'skipped: ' : ''}${message}\n`);
   return exitCode;
 }

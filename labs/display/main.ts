@@ -1,18 +1,11 @@
 /** `npm run lab:display [-- --tap FILE] [--json]`: the live display in a real browser. README.md here. */
-import { writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
-import { guardOutput, print, printJson } from '../../src/cli/terminal.js';
-import { EXIT } from '../common/lab-error.js';
-import { noVerdict } from '../common/no-verdict.js';
+import { CHECKOUT, labMain, tellResults } from '../common/main.js';
 import { parsed } from '../common/options.js';
-import { type Point, STATUSES, totalsOf, writeTap } from '../common/tap.js';
+import { STATUSES, totalsOf } from '../common/tap.js';
 import { chromium } from './chromium.js';
 import { tell } from './progress.js';
 import { scenario } from './scenario.js';
-
-/** Two folders above build/labs/display. */
-const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url)).replace(/\/$/, '');
 
 const HELP = `
 Fetches Debian's headless Chromium, lets it look at 'mpt display --listen', and compares its canvas with what is shown, pixel for pixel.
@@ -39,32 +32,12 @@ function parse(args: readonly string[]): Options | undefined {
   return program.opts<Options>();
 }
 
-function tellResults(points: readonly Point[], { tap, json }: Options): number {
+await labMain('lab:display', parse, async (options) => {
+  const browser = await chromium();
+  tell('looking at mpt display in Chromium');
+  const points = await scenario(browser, CHECKOUT);
   const totals = totalsOf(points);
-  if (tap !== undefined) writeFileSync(tap, writeTap(points));
-  if (json) printJson({ points, ...totals });
-  else {
-    for (const { name, status } of points) print(`${status}: ${name}`);
-    print(STATUSES.map((status) => `${totals[status]} ${status}`).join(', '));
-  }
-  return totals.failed > 0 ? EXIT.FAILED : 0;
-}
-
-/** @returns the exit code */
-async function main(args: readonly string[]): Promise<number> {
-  let options: Options | undefined;
-  try {
-    options = parse(args);
-    if (options === undefined) return 0;
-    const browser = await chromium();
-    tell('looking at mpt display in Chromium');
-    return tellResults(await scenario(browser, CHECKOUT), options);
-  } catch (error) {
-    return noVerdict('lab:display', error, options ?? {});
-  }
-}
-
-// What was started is killed, and what is temporary removed, by the exit handler in common/children.ts.
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(EXIT.INTERRUPTED));
-guardOutput();
-process.exitCode = await main(process.argv.slice(2));
+  const lines = points.map(({ name, status }) => `${status}: ${name}`);
+  lines.push(STATUSES.map((status) => `${totals[status]} ${status}`).join(', '));
+  return tellResults(points, options, { points, ...totals }, lines.join('\n'));
+});
