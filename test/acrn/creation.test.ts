@@ -25,9 +25,9 @@ t.test('each machine takes the first that is free', async (t) => {
   refused(t, 'LIMIT', () => given.take());
   given.release('one');
   t.equal(given.take(), 'one');
-  const ours = new VmIdentities(undefined, 4_194_304);
-  const names = Array.from({ length: 1000 }, () => ours.take());
-  t.equal(new Set(names).size, 1000, 'names of our own differ');
+  const [ours, others] = [new VmIdentities(undefined, 4_194_304), new VmIdentities(undefined, 4_194_304)];
+  const names = Array.from({ length: 1000 }, (_, i) => (i % 2 === 0 ? ours : others).take());
+  t.equal(new Set(names).size, 1000, 'names of our own differ, those of two backends too');
   t.ok(
     names.every((name) => name.length <= 15),
     `${names[999]} fits`,

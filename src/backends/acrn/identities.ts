@@ -19,11 +19,13 @@ export function identityBytes(identity: string): Uint8Array {
   return bytes;
 }
 
+/** Names made by this process: its backends must not meet either. */
+let made = 0;
+
 export class VmIdentities {
   readonly #given: readonly string[] | undefined;
   readonly #pid: number;
   readonly #taken = new Set<string>();
-  #made = 0;
 
   /** @param given those of the scenario; none: names of our own */
   constructor(given: readonly string[] | undefined, pid: number) {
@@ -56,6 +58,6 @@ export class VmIdentities {
 
   /** Of this process, so that two processes do not meet; a process id has seven digits at most. */
   #name(): string {
-    return `mpt-${this.#pid}-${this.#made++ % 1000}`;
+    return `mpt-${this.#pid}-${made++ % 1000}`;
   }
 }
