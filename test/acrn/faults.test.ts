@@ -12,6 +12,7 @@ import { errnoText, MptError } from '../../src/core/errors.js';
 import { NULL_GVT_OPS, Status } from '../../src/core/gvt-ops.js';
 import { IoKind } from '../../src/core/io-request.js';
 import { libcSyscalls } from '../../src/native/libc.js';
+import { everyCallFailsOnce, type Outcome, steps } from '../native/fault-sweep.js';
 import { FaultySyscalls } from '../native/faulty-syscalls.js';
 import { ABIS, attach, noAcrn, noStandIn, SMALL_RAM, standIn, standInState } from './support.js';
 
@@ -41,23 +42,8 @@ const GUEST = [
   ...[0x8e, 0xd9, 0xa3, 0x00, 0x90, 0xe6, END_PORT, 0xf4],
 ];
 
-interface Outcome {
-  readonly errors: unknown[];
-  readonly wrong: string[];
-}
-
-/** The scenario. A step that throws is noted and made again; what it throws the second time is wrong. */
 function scenario(sys: FaultySyscalls, abi: 'hsm' | 'vhm', pageTrack: PageTrackLevel): Outcome {
-  const errors: unknown[] = [];
-  const wrong: string[] = [];
-  const step = <T>(run: () => T): T => {
-    try {
-      return run();
-    } catch (error) {
-      errors.push(error);
-      return run();
-    }
-  };
+  const { errors, wrong, outcome, step } = steps();
   const reported: number[] = [];
   const pageWritten = (_: number, gfn: number): Status => {
     reported.push(gfn);
@@ -121,7 +107,7 @@ function scenario(sys: FaultySyscalls, abi: 'hsm' | 'vhm', pageTrack: PageTrackL
   } catch (error) {
     errors.push(error);
   }
-  return { errors, wrong };
+  return outcome;
 }
 
 function leaks(sys: FaultySyscalls, fds: number): string[] {
@@ -133,46 +119,21 @@ function leaks(sys: FaultySyscalls, fds: number): string[] {
   return held;
 }
 
-function misreported(sys: FaultySyscalls, { errors, wrong }: Outcome): string[] {
-  // How often the guest is waited for differs: a late call may not come.
-  if (sys.failed === undefined) return [...wrong, ...errors.map(String)];
-  const { name } = sys.failed;
-  const problems = [...wrong];
-  for (const error of errors)
-    if (!(error instanceof MptError)) problems.push(`untyped: ${error}`);
-    else if (/[\r\n]/.test(error.message)) problems.push(`more than one line: ${error.message}`);
-    else if (error.code === 'INTERNAL') problems.push(error.message);
-    else if (error.errno !== sys.errno && !error.message.includes(errnoText(sys.errno)) && !(name in MAY_BE_IGNORED))
-      problems.push(`another errno: ${error.message}`);
-  const mayPass = name in MAY_BE_IGNORED || (name.startsWith('ioctl') && MADE_AGAIN.includes(sys.errno));
-  if (errors.length === 0 && !mayPass) problems.push('no error came out');
-  if (errors.length > 1) problems.push(`${errors.length} errors of one failure: ${errors.join(' | ')}`);
-  if (errors.length > 0 && name.startsWith('ioctl') && MADE_AGAIN.includes(sys.errno)) problems.push('it was not made again');
-  return problems;
-}
-
 t.setTimeout(120_000);
 
 for (const abi of ABIS)
   for (const pageTrack of ['trap', 'sync'] as const)
     t.test(`${abi}, page track ${pageTrack}: every system call fails once`, { skip: noAcrn }, async (t) => {
       const fds = readdirSync('/proc/self/fd').length;
-      const clean = new FaultySyscalls(libcSyscalls);
-      t.same(scenario(clean, abi, pageTrack), { errors: [], wrong: [] }, 'without a fault');
-      t.same(leaks(clean, fds), []);
-      t.ok(clean.count > 60, `${clean.count} calls`);
-      // The level differs in few calls: one errno shows that they are looked at.
-      for (const [name, errno] of Object.entries(pageTrack === 'trap' ? ERRNOS : { EFAULT: ERRNOS.EFAULT })) {
-        const problems = new Set<string>();
-        for (let n = 1; n <= clean.count; n++) {
-          const sys = new FaultySyscalls(libcSyscalls);
-          Object.assign(sys, { failAt: n, errno });
-          const outcome = scenario(sys, abi, pageTrack);
-          for (const problem of [...misreported(sys, outcome), ...leaks(sys, fds)])
-            problems.add(`call ${n}, ${sys.failed?.name}: ${problem}`);
-        }
-        t.same([...problems], [], `${name} at each of ${clean.count} calls`);
-      }
+      everyCallFailsOnce(t, {
+        // The level differs in few calls: one errno shows that they are looked at.
+        errnos: pageTrack === 'trap' ? ERRNOS : { EFAULT: ERRNOS.EFAULT },
+        scenario: (sys) => scenario(sys, abi, pageTrack),
+        leaks: (sys) => leaks(sys, fds),
+        mayBeIgnored: MAY_BE_IGNORED,
+        timed: true,
+        madeAgain: (call, errno) => (call.startsWith('ioctl') && MADE_AGAIN.includes(errno) ? 'must' : 'no'),
+      });
     });
 
 /** The same with calls that reach the kernel and are refused there: from one `fail` of the stand-in to the caller's error. */

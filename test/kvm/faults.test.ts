@@ -8,9 +8,10 @@ import t from 'tap';
 import { KvmBackend } from '../../src/backends/kvm/backend.js';
 import { type Gfn, Gpa, PAGE_SIZE } from '../../src/core/addresses.js';
 import type { PageTrackLevel } from '../../src/core/capabilities.js';
-import { errnoText, MptError } from '../../src/core/errors.js';
+import { MptError } from '../../src/core/errors.js';
 import { NULL_GVT_OPS, Status } from '../../src/core/gvt-ops.js';
 import { libcSyscalls } from '../../src/native/libc.js';
+import { everyCallFailsOnce, type Outcome, steps } from '../native/fault-sweep.js';
 import { FaultySyscalls } from '../native/faulty-syscalls.js';
 import { attach, dword, END_PORT, footprint, IMAGE_GPA, nextOrLate, noKvm, SMALL_RAM } from './support.js';
 
@@ -29,34 +30,14 @@ const MAY_BE_IGNORED: Readonly<Record<string, string>> = {
   'timerSet off': 'cannot fail on a timer that exists',
   'ioctl KVM_CHECK_EXTENSION': 'counts as absent',
 };
-/** KVM_RUN answers these when there is nothing wrong. */
-const RUN_AGAIN: readonly number[] = [ERRNOS.EINTR];
-
 // mov ax, 0x1234; mov [0x8000], ax; mov bx, 0x8000; mov ds, bx; mov [0x1000], ax; mov ax, [0]; mov ds, cx (0); mov [0x9000], ax
 const GUEST = [
   ...[0xb8, 0x34, 0x12, 0xa3, 0x00, 0x80, 0xbb, 0x00, 0x80, 0x8e, 0xdb, 0xa3, 0x00, 0x10, 0xa1, 0x00, 0x00],
   ...[0x8e, 0xd9, 0xa3, 0x00, 0x90, 0xe6, END_PORT, 0xf4],
 ];
 
-interface Outcome {
-  /** What the steps threw, each step once. */
-  readonly errors: unknown[];
-  /** What stood against the expectations. */
-  readonly wrong: string[];
-}
-
-/** The scenario. A step that throws is noted and made again; what it throws the second time is wrong. */
 function scenario(sys: FaultySyscalls, pageTrack: PageTrackLevel): Outcome {
-  const errors: unknown[] = [];
-  const wrong: string[] = [];
-  const step = <T>(run: () => T): T => {
-    try {
-      return run();
-    } catch (error) {
-      errors.push(error);
-      return run();
-    }
-  };
+  const { errors, wrong, outcome, step } = steps();
   const reported: number[] = [];
   const pageWritten = (_: number, gfn: number): Status => {
     reported.push(gfn);
@@ -114,7 +95,7 @@ function scenario(sys: FaultySyscalls, pageTrack: PageTrackLevel): Outcome {
   } catch (error) {
     errors.push(error);
   }
-  return { errors, wrong };
+  return outcome;
 }
 
 const blocked = (): string => /^SigBlk:.*$/m.exec(readFileSync('/proc/thread-self/status', 'utf8'))?.[0] ?? '';
@@ -132,22 +113,6 @@ function leaks(sys: FaultySyscalls, before: ReturnType<typeof footprint>, mask: 
   return held;
 }
 
-/** How the injected failure came out, if not as it should. */
-function misreported(sys: FaultySyscalls, { errors, wrong }: Outcome): string[] {
-  const { name = 'nothing' } = sys.failed ?? {};
-  const problems = [...wrong];
-  for (const error of errors)
-    if (!(error instanceof MptError)) problems.push(`untyped: ${error}`);
-    else if (/[\r\n]/.test(error.message)) problems.push(`more than one line: ${error.message}`);
-    else if (error.code === 'INTERNAL') problems.push(error.message);
-    else if (error.errno !== sys.errno && !error.message.includes(errnoText(sys.errno)) && !(name in MAY_BE_IGNORED))
-      problems.push(`another errno: ${error.message}`);
-  const mayPass = name in MAY_BE_IGNORED || sys.errno === ERRNOS.EINTR || (name === 'ioctl KVM_RUN' && RUN_AGAIN.includes(sys.errno));
-  if (errors.length === 0 && !mayPass) problems.push('no error came out');
-  if (errors.length > 1) problems.push(`${errors.length} errors of one failure: ${errors.join(' | ')}`);
-  return problems;
-}
-
 t.setTimeout(90_000);
 
 for (const pageTrack of ['trap', 'sync'] as const)
@@ -155,21 +120,13 @@ for (const pageTrack of ['trap', 'sync'] as const)
     scenario(new FaultySyscalls(libcSyscalls), pageTrack);
     const mask = blocked();
     const before = footprint();
-    const clean = new FaultySyscalls(libcSyscalls);
-    t.same(scenario(clean, pageTrack), { errors: [], wrong: [] }, 'without a fault');
-    t.same(leaks(clean, before, mask), []);
-    t.ok(clean.count > 60, `${clean.count} calls`);
-    for (const [name, errno] of Object.entries(ERRNOS)) {
-      const problems = new Set<string>();
-      for (let n = 1; n <= clean.count; n++) {
-        const sys = new FaultySyscalls(libcSyscalls);
-        Object.assign(sys, { failAt: n, errno });
-        const outcome = scenario(sys, pageTrack);
-        for (const problem of [...misreported(sys, outcome), ...leaks(sys, before, mask)])
-          problems.add(`call ${n}, ${sys.failed?.name}: ${problem}`);
-      }
-      t.same([...problems], [], `${name} at each of ${clean.count} calls`);
-    }
+    everyCallFailsOnce(t, {
+      errnos: ERRNOS,
+      scenario: (sys) => scenario(sys, pageTrack),
+      leaks: (sys) => leaks(sys, before, mask),
+      mayBeIgnored: MAY_BE_IGNORED,
+      madeAgain: (_, errno) => (errno === ERRNOS.EINTR ? 'may' : 'no'),
+    });
   });
 
 t.test('a change of memory slots that fails midway leaves the guest its memory', { skip: noKvm }, async (t) => {
