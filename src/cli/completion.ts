@@ -1,14 +1,18 @@
 /** Shell completion: scripts for shells, which ask the command itself what may come next. */
 import type { Command } from 'commander';
+import { COMMON_SETTINGS } from '../core/bus/settings.js';
 import { MptError } from '../core/errors.js';
 import { controlSocket, defaultRuntime } from './daemon/config.js';
 import { askDaemon } from './daemon/control-client.js';
+import type { ControlRequest, ControlResults } from './daemon/control-protocol.js';
 
 /** What a shell runs to have the command completed: it asks `mpt complete`, with the words until the cursor. */
 const SCRIPTS: Readonly<Record<string, string>> = {
   bash: `_mpt() {
   local IFS=$'\\n'
   COMPREPLY=($(compgen -W "$(mpt complete -- "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "\${COMP_WORDS[COMP_CWORD]}"))
+  [[ \${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
+  return 0
 }
 complete -o default -F _mpt mpt
 `,
@@ -16,7 +20,9 @@ complete -o default -F _mpt mpt
 _mpt() {
   local -a candidates
   candidates=(\${(f)"$(mpt complete -- "\${(@)words[2,CURRENT]}" 2>/dev/null)"})
-  if (( \${#candidates} )); then compadd -a candidates; else _files; fi
+  if [[ \${candidates[1]} == *= ]]; then compadd -S '' -a candidates
+  elif (( \${#candidates} )); then compadd -a candidates
+  else _files; fi
 }
 compdef _mpt mpt
 `,
@@ -37,8 +43,16 @@ export function completionScript(shell: string): string {
   return script;
 }
 
-/** First arguments that the daemon knows the values of. */
-const ARGUMENTS: Readonly<Record<string, 'types' | 'uuids'>> = { create: 'types', remove: 'uuids', show: 'uuids', set: 'uuids' };
+/** What values come from: the daemon, or what a vGPU can be told. */
+type Source = 'types' | 'gpus' | 'uuids' | 'settings' | 'live settings';
+
+/** Of arguments, by their place (`more`: all behind), and of options. */
+const VALUES: Readonly<Record<string, Readonly<Record<string, Source>>>> = {
+  create: { '0': 'types', '--gpu': 'gpus', '--set': 'settings' },
+  remove: { '0': 'uuids' },
+  show: { '0': 'uuids' },
+  set: { '0': 'uuids', more: 'live settings' },
+};
 
 /**
  * What may come next, of which the shell takes those that fit.
@@ -57,11 +71,15 @@ export async function completions(program: Command, words: readonly string[]): P
       else command = next;
     }
   }
-  if (wants !== undefined) return choicesOf(command, wants);
+  const values = VALUES[command.name()] ?? {};
+  if (wants !== undefined) return [...choicesOf(command, wants), ...(await known(values[wants]))];
   if (words.at(-1)?.startsWith('-') === true) return optionsOf(command);
   const subcommands = command.commands.map((candidate) => candidate.name()).filter((name) => name !== 'complete');
   if (subcommands.length > 0) return subcommands;
-  return given === 0 ? known(ARGUMENTS[command.name()]) : [];
+  return [
+    ...(command.registeredArguments[given]?.argChoices ?? []),
+    ...(await known(values[given] ?? (given > 0 ? values['more'] : undefined))),
+  ];
 }
 
 const optionOf = (command: Command, word: string) => command.options.find(({ long, short }) => long === word || short === word);
@@ -76,13 +94,24 @@ const optionsOf = (command: Command): string[] => [
 ];
 
 /** Nothing where no daemon answers: a completion has nobody to complain to. */
-async function known(what: 'types' | 'uuids' | undefined): Promise<string[]> {
+async function known(what: Source | undefined): Promise<string[]> {
   if (what === undefined) return [];
   try {
-    const control = controlSocket(defaultRuntime());
-    if (what === 'types') return (await askDaemon(control, { op: 'types' })).map(({ name }) => name);
-    return (await askDaemon(control, { op: 'list' })).map(({ uuid }) => uuid);
+    return await VALUES_OF[what]();
   } catch {
     return [];
   }
 }
+
+const ask = <R extends ControlRequest>(request: R): Promise<ControlResults[R['op']]> => askDaemon(controlSocket(defaultRuntime()), request);
+
+const VALUES_OF: Readonly<Record<Source, () => Promise<string[]>>> = {
+  types: async () => [...new Set((await ask({ op: 'types' })).map(({ name }) => name))],
+  gpus: async () => [...new Set((await ask({ op: 'types' })).map(({ gpu }) => gpu))],
+  uuids: async () => (await ask({ op: 'list' })).map(({ uuid }) => uuid),
+  settings: async () => {
+    const { GVT_SETTINGS } = await import('../core/bus/gvt-settings.js');
+    return [...COMMON_SETTINGS, ...GVT_SETTINGS].map(({ name }) => `${name}=`);
+  },
+  'live settings': async () => COMMON_SETTINGS.filter(({ live }) => live).map(({ name }) => `${name}=`),
+};

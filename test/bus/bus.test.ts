@@ -267,7 +267,7 @@ t.test('a GPU that GVT divides', async (t) => {
     [{ resolution: '1x1' }, 'INVALID_ARGUMENT'],
     [{ resolution: '1024' }, 'INVALID_ARGUMENT'],
     [{ fences: '29' }, 'NO_SPACE'],
-    [{ fences: '33' }, 'INVALID_ARGUMENT'],
+    [{ fences: '33' }, 'NO_SPACE'],
   ] as const)
     refused(t, code, () => bus.create({ type: 'i915-GVTg_V4_8', uuid: uuid(1), settings }));
   const sized = bus.create({
@@ -303,8 +303,13 @@ t.test('two GPUs: what is set explicitly goes where there is room for it', async
   t.equal(made(4, { aperture: '20', fences: '1' }), 'large', 'which has no room for one of the type');
   refused(t, 'NO_SPACE', () => bus.create({ type, gpu: 'small', uuid: uuid(5), settings: { aperture: '20' } }));
   t.match(
-    refused(t, 'INVALID_ARGUMENT', () => made(5, { aperture: '99999' })),
-    { hint: 'MiB of aperture (low graphics memory), 16 to 1024' },
+    refused(t, 'NO_SPACE', () => made(5, { aperture: '99999' })),
+    { errno: 28, hint: 'take 16 MiB to 384 MiB, in whole MiB' },
+    'the most is that of the larger one',
+  );
+  t.match(
+    refused(t, 'INVALID_ARGUMENT', () => made(5, { aperture: '15' })),
+    { hint: 'MiB of aperture (low graphics memory), from 16 to what the GPU has' },
   );
 });
 

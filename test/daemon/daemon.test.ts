@@ -168,6 +168,10 @@ t.test('configuration: what it creates, and what is wrong with it', async (t) =>
     ],
     [{ vgpus: [{ type: 'mdpy-hd', uuid: 'x' }] }, /\/vgpus\/0\/uuid is "x"/],
     [{ vgpus: [{ type: 'mdpy-hdd', uuid: uuid(0) }] }, /\/vgpus\/0 cannot be created: .*did you mean mdpy-hd\?/],
+    [
+      { gpus: [{ name: 'x', driver: 'i915', apertureMiB: 128 }] },
+      /\/gpus\/0 cannot be created: .*no vGPU type fits beside what the host keeps/,
+    ],
     [{ metrics: { port: 1, socket: 'x' } }, /\/metrics is /],
   ];
   const folder = t.testdir({});

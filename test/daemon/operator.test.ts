@@ -168,6 +168,10 @@ t.test('shell completion', async (t) => {
   t.ok(complete('create', 'mdpy-vga', '--').includes('--uuid'));
   t.same(complete('conformance', ''), ['diff']);
   t.same(complete('show', uuid(0), ''), []);
+  t.same(complete('create', 'mdpy-vga', '--gpu', ''), ['0000:00:02.0', 'mdpy', 'mbochs']);
+  t.ok(['weight=', 'vm=', 'trace='].every((name) => complete('create', 'mdpy-vga', '--set', '').includes(name)));
+  t.same(complete('set', uuid(0), 'weight=2', ''), ['priority=', 'weight=', 'group=', 'online=', 'foreground=']);
+  t.same(complete('completion', ''), ['bash', 'zsh', 'fish']);
   const bash = plainMpt(['completion', 'bash']);
   t.equal(bash.code, 0);
   t.equal(spawnSync('bash', ['-n'], { input: bash.stdout }).status, 0, 'bash takes it');

@@ -226,6 +226,7 @@ const REFUSED: readonly (readonly [where: string, text: string, errno: string, w
       ['-', 'EINVAL', 'a sign'],
       ['1,385,448,4', 'ENOSPC', 'more aperture than the GPU has'],
       ['1,64,3201,4', 'ENOSPC', 'more hidden memory'],
+      ['1,2147483647,2147483647,2147483647', 'ENOSPC', 'all that an int can say'],
       ['1,64,448,29', 'ENOSPC', 'more fences'],
       ['2,64,448,4', 'EEXIST', 'a VM that has one'],
     ] as const

@@ -44,7 +44,7 @@ export async function daemonCommand({ config: path, mount, runtime, log: logForm
         });
       else {
         print(
-          `ready: ${bus.gpus.length} GPUs, ${bus.vgpuCount} vGPUs, control socket ${control}${daemon.mounted === undefined ? '' : `, tree ${daemon.mounted}`}`,
+          `ready: ${counted(bus.gpus.length, 'GPU')}, ${counted(bus.vgpuCount, 'vGPU')}, control socket ${control}${daemon.mounted === undefined ? '' : `, tree ${daemon.mounted}`}`,
         );
         if (daemon.metrics !== undefined) print(`metrics: ${daemon.metrics}`);
         print('Ctrl-C ends it.');
@@ -57,3 +57,5 @@ export async function daemonCommand({ config: path, mount, runtime, log: logForm
   if (!(await drained(DRAIN_LIMIT_MS))) process.exit(EXIT.OK);
   return EXIT.OK;
 }
+
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;

@@ -113,6 +113,6 @@ function showDetails(vgpu: VgpuDetails, { json }: AskOptions): number {
     ['resources', resources],
     ['statistics', statistics],
   ] as const)
-    for (const [name, value] of Object.entries(values)) print(`${title === '' ? '' : `${title}.`}${name}: ${value}`);
+    for (const [name, value] of Object.entries(values)) print(`${title === '' ? '' : `${title}.`}${name}: ${value === '' ? '-' : value}`);
   return EXIT.OK;
 }

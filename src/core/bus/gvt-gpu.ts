@@ -1,7 +1,7 @@
 /** A GPU that GVT divides, as a GPU driver: aperture, hidden memory, fences and ids (facts: gvt.md 4.2, 4.3, 5.2). */
 import { MptError } from '../errors.js';
 import { checkGpuSize, checkModelled, DEFAULT_GPU, type GpuSize, MIB } from '../gvt/device-info.js';
-import { type ExplicitResources, MIN_APERTURE, MIN_HIDDEN, vgpuType } from '../gvt/explicit-resources.js';
+import { type ExplicitResources, vgpuType } from '../gvt/explicit-resources.js';
 import { ResourcePool, type VgpuResources } from '../gvt/resources.js';
 import { newStatistics } from '../gvt/roles.js';
 import { setWeight, sharedSchedule } from '../gvt/scheduler/shared-state.js';
@@ -10,8 +10,9 @@ import { describeGvt } from '../gvt/vfio-regions.js';
 import { DEVICE_COUNTERS } from './counters.js';
 import type { GpuDriver, VgpuConfiguration, VgpuRequest } from './driver.js';
 import { E } from './errno.js';
+import { GVT_SETTINGS } from './gvt-settings.js';
 import { type DeviceHost, SeatedVgpu } from './seated-vgpu.js';
-import { type SettingSpec, type SettingValue, wholeNumber, yesOrNo } from './settings.js';
+import type { SettingValue } from './settings.js';
 
 /** A vGPU of a GPU that GVT divides: plain data, so that it can cross threads. */
 export interface GvtSeat {
@@ -48,51 +49,12 @@ interface GvtConfiguration extends VgpuConfiguration {
 /** What a vGPU's device counts, besides what all do. */
 export const GVT_COUNTERS: readonly string[] = [...DEVICE_COUNTERS, ...Object.keys(newStatistics()).map(snakeCase)];
 
-/** Of the largest GPU; how much of it this one has is told when there is not enough. */
-const MOST = { aperture: 1024, hidden: 4096, fences: 32 } as const;
-const LEAST = { aperture: MIN_APERTURE / MIB, hidden: MIN_HIDDEN / MIB, fences: 1 } as const;
-
-const amount = (name: keyof typeof MOST, what: string): SettingSpec => ({
-  name,
-  description: `${what}, ${LEAST[name]} to ${MOST[name]}`,
-  live: false,
-  parse: wholeNumber(LEAST[name], MOST[name]),
-});
-
-const ABSOLUTE = /^\/[^\0\n]{1,254}$/;
-const TRACE_MIB_MAX = 65_536;
-
-const SETTINGS: readonly SettingSpec[] = [
-  amount('aperture', 'MiB of aperture (low graphics memory)'),
-  amount('hidden', 'MiB of hidden (high) graphics memory'),
-  amount('fences', 'fence registers'),
-  {
-    name: 'resolution',
-    description: 'of its monitor, WIDTHxHEIGHT in pixels',
-    live: false,
-    parse: (text) => (/^\d{1,5}x\d{1,5}$/.test(text) ? text : undefined),
-  },
-  { name: 'display', description: 'a monitor, 1, or a display that is fused off, 0', live: false, parse: yesOrNo },
-  {
-    name: 'trace',
-    description: 'file for a trace of what the engines do, an absolute path of 255 characters at most; begun anew for each client',
-    live: false,
-    parse: (text) => (ABSOLUTE.test(text) ? text : undefined),
-  },
-  {
-    name: 'trace-limit',
-    description: `MiB that the trace has at most, 1 to ${TRACE_MIB_MAX}; default 256`,
-    live: false,
-    parse: wholeNumber(1, TRACE_MIB_MAX),
-  },
-];
-
 export class GvtGpu implements GpuDriver {
   readonly name = 'i915';
   readonly gpu: string;
   readonly configurations: readonly GvtConfiguration[];
   readonly hotUnplug: boolean;
-  readonly settings = SETTINGS;
+  readonly settings = GVT_SETTINGS;
   readonly size: GpuSize;
   readonly #host: DeviceHost<GvtSeat>;
   readonly #pool: ResourcePool;
@@ -160,7 +122,7 @@ export class GvtGpu implements GpuDriver {
 }
 
 /**
- * What differs from the type. More than the GPU has is no space, as the kernel answers; what no GPU could give is no argument.
+ * What differs from the type. More than the GPU has is no space, as the kernel answers; less than a guest driver can use is no argument.
  * @throws MptError INVALID_ARGUMENT, NO_SPACE
  */
 function checkedType(name: string, explicit: ExplicitResources, gpu: GpuSize): VgpuType {

@@ -29,7 +29,7 @@ export function placesFor(type: string, types: readonly BusType[]): readonly [Bu
   });
 }
 
-/** @throws MptError what the first GPU refused with, where none has room */
+/** @throws MptError where none has room: what that GPU refused with that has most */
 export function firstWithRoom(
   places: readonly BusType[],
   settings: ReadonlyMap<string, SettingValue>,
@@ -40,7 +40,7 @@ export function firstWithRoom(
       return { ...place, ops: place.driver.create({ configuration: place.configuration, settings }) };
     } catch (error) {
       if (!MptError.is(error, 'NO_SPACE') && !MptError.is(error, 'LIMIT')) throw error;
-      refused ??= error;
+      if (refused === undefined || (error.limit ?? 0) > (refused.limit ?? 0)) refused = error;
     }
   throw refused;
 }

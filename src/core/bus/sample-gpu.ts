@@ -66,8 +66,10 @@ export class SampleGpu implements GpuDriver {
   create({ configuration }: VgpuRequest): SeatedVgpu<SampleSeat> {
     const sample = this.#sample(configuration);
     const { cost } = sample;
-    if (this.available(configuration) < 1)
-      throw sampleExhausted(this.name, cost, this.#capacity - this.#used, 'remove a vGPU, or choose a smaller type');
+    if (this.available(configuration) < 1) {
+      const smaller = this.configurations.some((other) => other.sample.cost < cost) ? ', or choose a smaller type' : '';
+      throw sampleExhausted(this.name, cost, this.#capacity - this.#used, `remove a vGPU${smaller}`);
+    }
     this.#used += cost;
     const id = this.#ids.take();
     return new SeatedVgpu<SampleSeat>({
