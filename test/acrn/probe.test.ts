@@ -7,7 +7,7 @@ import type { Syscalls } from '../../src/native/syscalls.js';
 import { refused } from '../core/expect.js';
 
 const [ENOENT, EACCES, ENXIO, EINVAL, ENOTTY] = [2, 13, 6, 22, 25];
-const [HSM_FD, VHM_FD, PAGEMAP_FD] = [1001, 1002, 1003];
+const [HSM_FD, VHM_FD, PAGEMAP_FD, SHMEM_FD] = [1001, 1002, 1003, 1004];
 
 interface Machine {
   /** What opening the device answers, if not a descriptor. */
@@ -18,9 +18,11 @@ interface Machine {
   readonly version?: readonly [major: number, minor: number];
   /** Entry of /proc/self/pagemap. */
   readonly entry?: readonly [low: number, high: number];
+  /** What the kernel tells of huge pages in memory files; none: it knows no such thing. */
+  readonly shmem?: string;
 }
 
-function machine({ hsm = HSM_FD, vhm = VHM_FD, clear = -EINVAL, version = [1, 0], entry = [0x1234, 0x8000_0000] }: Machine) {
+function machine({ hsm = HSM_FD, vhm = VHM_FD, clear = -EINVAL, version = [1, 0], entry = [0x1234, 0x8000_0000], shmem }: Machine) {
   const open = new Set<number>();
   const opened = (fd: number): number => {
     if (fd >= 0) open.add(fd);
@@ -32,6 +34,7 @@ function machine({ hsm = HSM_FD, vhm = VHM_FD, clear = -EINVAL, version = [1, 0]
       if (path === '/dev/acrn_hsm') return opened(hsm);
       if (path === '/dev/acrn_vhm' || path === '/dev/other') return opened(vhm);
       if (path === '/proc/self/pagemap') return opened(PAGEMAP_FD);
+      if (path.endsWith('/shmem_enabled')) return shmem === undefined ? -ENOENT : opened(SHMEM_FD);
       return libcSyscalls.open(path, flags);
     },
     close: (fd) => (open.delete(fd) ? 0 : libcSyscalls.close(fd)),
@@ -43,6 +46,7 @@ function machine({ hsm = HSM_FD, vhm = VHM_FD, clear = -EINVAL, version = [1, 0]
     },
     lseek: (fd, offset, whence) => (fd === PAGEMAP_FD ? offset : libcSyscalls.lseek(fd, offset, whence)),
     read: (fd, buffer) => {
+      if (fd === SHMEM_FD) return new TextEncoder().encodeInto(shmem ?? '', buffer).written;
       if (fd !== PAGEMAP_FD) return libcSyscalls.read(fd, buffer);
       new Uint32Array(buffer.buffer).set(entry);
       return 8;
@@ -63,6 +67,8 @@ t.test('which device', async (t) => {
   t.match(both.module.probe({ pageTrack: 'trap' }), { capabilities: { pageTrack: 'trap' }, reason: /about 120 changes/ });
   t.match(both.module.probe().reason, /no write-protect service/, 'what the level is for');
   t.match(machine({ hsm: -ENOENT }).module.probe(), { available: true, version: 'ACRN VHM API 1.0' }, 'the older one');
+  for (const setting of ['[advise] never', 'advise [never]', 'never [deny]'])
+    t.match(machine({ shmem: `always within_size ${setting}\n` }).module.probe(), { available: true }, setting);
   t.equal(both.open.size, 0, 'a probe keeps nothing open');
 });
 
@@ -77,6 +83,8 @@ t.test('why not', async (t) => {
     [{ hsm: -ENOENT, version: [2, 1] }, /speaks VHM API 2.1/],
     [{ entry: [0, 0x8000_0000] }, /hides frame numbers; run as root/],
     [{ entry: [0x1234, 0] }, /has no page there/],
+    [{ shmem: '[always] within_size advise never deny force\n' }, /huge pages.*shmem_enabled is 'always'; set 'never'/],
+    [{ shmem: 'always [within_size] advise never deny force\n' }, /is 'within_size'/],
   ];
   for (const [given, reason] of cases) {
     const { module, open } = machine(given);

@@ -117,11 +117,27 @@ function frameProblem(sys: Syscalls): string | undefined {
   }
 }
 
+const SHMEM_ENABLED = '/sys/kernel/mm/transparent_hugepage/shmem_enabled';
+/** Settings with which a memory file of ours may get huge pages. */
+const HUGE = /\[(always|within_size|force)\]/;
+
+/** A kernel module that maps a huge page maps all of it, whatever part was asked for. Where the kernel has no such setting there are none. */
+function hugePageProblem(sys: Syscalls): string | undefined {
+  const fd = sys.open(SHMEM_ENABLED, O.RDONLY | O.CLOEXEC);
+  if (fd < 0) return undefined;
+  const text = new Uint8Array(256);
+  const length = sys.read(fd, text);
+  sys.close(fd);
+  const setting = HUGE.exec(new TextDecoder().decode(text.subarray(0, Math.max(length, 0))))?.[1];
+  if (setting === undefined) return undefined;
+  return `memory files get huge pages, of which ACRN would map more than was asked for: ${SHMEM_ENABLED} is '${setting}'; set 'never'`;
+}
+
 /** Opens the device, looks and closes it again. Never throws. */
 export function probeAcrn(sys: Syscalls, abi?: AcrnAbi, device?: string, pageTrack?: PageTrackLevel): ProbeResult {
   const found = findAcrn(sys, abi, device);
   if (typeof found === 'string') return { available: false, reason: found };
-  const problem = frameProblem(sys);
+  const problem = frameProblem(sys) ?? hugePageProblem(sys);
   if (problem !== undefined) return { available: false, reason: problem };
   const tracking =
     pageTrack === 'trap'
