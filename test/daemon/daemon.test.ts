@@ -201,6 +201,10 @@ t.test('places that cannot be', async (t) => {
   const denied = mptAsNobody('daemon', '--runtime', '/mpt-of-nobody');
   t.same([denied.code, denied.stdout], [2, '']);
   t.match(denied.stderr, /^mpt: IO: .*errno 13 EACCES/);
+  mkdirSync(join(folder, 'locked', 'daemon.lock'), { recursive: true });
+  const locked = plainMpt(['daemon', '--runtime', join(folder, 'locked')]);
+  t.equal(locked.code, 2);
+  t.match(locked.stderr, /^mpt: IO: daemon: \S+ cannot be used; errno 21 EISDIR; is it another user's\? name a --runtime\n$/);
   const long = join(folder, 'x'.repeat(90));
   mkdirSync(long);
   const daemon = new TestDaemon({ folder: long });

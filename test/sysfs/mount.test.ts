@@ -4,6 +4,9 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { libcSyscalls as sys } from '../../src/native/libc.js';
+import { MNT, mount, unmount } from '../../src/native/mount.js';
+import { O } from '../../src/native/syscalls.js';
 import { noTree } from '../../src/sysfs/index.js';
 import { TestDaemon, uuid } from '../daemon/support.js';
 import { Tree } from './support.js';
@@ -33,6 +36,20 @@ t.test('two trees, one folder', { skip }, async (t) => {
     t.match(second.stderr, `mpt: BUSY: mount: the tree of the daemon in ${folder}/run is on ${tree.root}; stop it, or name another folder`);
   }
   t.equal(tree.read(tree.type('mdpy/mdpy-vga', 'available_instances')), '4');
+});
+
+t.test('somebody else whose file system does not answer', { skip }, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'mpt-silent-'));
+  const fd = sys.open('/dev/fuse', O.RDWR | O.CLOEXEC);
+  t.equal(mount('silent', folder, 'fuse.silent', 0, `fd=${fd},rootmode=40755,user_id=0,group_id=0`), 0);
+  t.teardown(() => {
+    unmount(folder, MNT.FORCE | MNT.DETACH);
+    sys.close(fd);
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const daemon = new TestDaemon({ args: ['--mount', folder] });
+  t.equal(await daemon.ended, 1);
+  t.match(daemon.stderr, `mpt: BUSY: mount: a file system of type fuse.silent is on ${folder}; unmount it, or name another folder`);
 });
 
 t.test('a tree of another daemon that was killed is taken over', { skip }, async (t) => {

@@ -126,10 +126,24 @@ export class Daemon {
   }
 
   #lock(): void {
-    const lock = LockFile.take(libcSyscalls, lockFile(this.config.runtime));
+    const lock = this.#takeLock();
     if (lock === undefined)
       throw new MptError('BUSY', `another daemon has ${this.config.runtime}`, { op: 'daemon', hint: 'stop it, or name another --runtime' });
     this.#undo.push(() => lock.close());
+  }
+
+  #takeLock(): LockFile | undefined {
+    const { runtime } = this.config;
+    try {
+      return LockFile.take(libcSyscalls, lockFile(runtime));
+    } catch (error) {
+      const { errno } = error as MptError;
+      throw new MptError('IO', `${runtime} cannot be used`, {
+        op: 'daemon',
+        ...(errno === undefined ? {} : { errno }),
+        hint: "is it another user's? name a --runtime",
+      });
+    }
   }
 
   #createConfigured({ set = {}, ...spec }: VgpuConfig, index: number): void {
