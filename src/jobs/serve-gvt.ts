@@ -72,7 +72,10 @@ export const serve: Serve = (input, hooks, { stopFlag, threadNs }, recording) =>
         }
         // A guest that polls a register leaves no pause, and the engine must go on all the same.
         if (request !== undefined && performance.now() - lastSlice < ACCESSES_MS) return;
-        if (request === undefined) recorded?.idle();
+        if (request === undefined) {
+          recorded?.idle();
+          trace?.log.idle();
+        }
         gvt.runSlice(request === undefined ? SLICE_COMMANDS : SHORT_SLICE_COMMANDS);
         // From its end on: a slow slice does not take the time of the accesses that waited for it.
         lastSlice = performance.now();

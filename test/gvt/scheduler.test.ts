@@ -284,6 +284,22 @@ t.test('who had little to do has no credit when it has much', async (t) => {
   near(t, parts(world.shares(100 * MS)), [1 / 2, 1 / 2], 'at once', 0.05);
 });
 
+t.test('one that is stopped is left no engine', async (t) => {
+  const world = new World();
+  const [a, b] = [world.add(1), world.add(1)] as [Thread, Thread];
+  world.run(PRIORITY_NS);
+  while (a.left === 0) world.run(CHUNK);
+  for (const thread of [a, b]) thread.idle = true;
+  const state = new ScheduleState(world.buffer);
+  Atomics.store(state.words, state.left(world.engine, 2), BALANCE_NS);
+  Atomics.store(state.words, state.asking(world.engine), 2);
+  b.turns.stop();
+  t.ok(a.turns.goOn(world.engine), 'it asks no more');
+  Atomics.store(state.words, state.holder(world.engine), RESERVED | 2);
+  b.turns.stop();
+  t.equal(Atomics.load(state.words, state.holder(world.engine)), 0);
+});
+
 t.test('a wish is of the period in which it is told', async (t) => {
   const world = new World();
   const { turns } = world.add(1);

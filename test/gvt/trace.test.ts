@@ -192,6 +192,20 @@ t.test('what is kept before it is written is bounded', async (t) => {
   t.ok(pieces > 5 && longest < 34_000, `${pieces} pieces, ${longest} characters`);
 });
 
+t.test('the last events of a guest that rests are written, too', async (t) => {
+  const time = { ns: 0 };
+  const written: string[] = [];
+  const log = new TraceLog({ now: () => time.ns, write: (text) => written.push(text) });
+  log.event('i', 'last', 1, 0, time.ns);
+  time.ns = 0.9e9;
+  log.idle();
+  t.equal(written.length, 0);
+  time.ns = 1e9;
+  log.idle();
+  log.idle();
+  t.equal(written.length, 1, 'after a second, once');
+});
+
 const parsed = (path: string): TraceEvent[] => JSON.parse(readFileSync(path, 'utf8')) as TraceEvent[];
 
 t.test('the file is whole after each write', async (t) => {

@@ -2,6 +2,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
+import { CONNECTORS, type Connector } from '../../src/core/gvt/display/connector.js';
 import { operations } from './operations.js';
 import { noReach, type Reach, runSequence, type Sequence } from './sequence.js';
 import { LEVELS } from './world.js';
@@ -46,9 +47,9 @@ export function explore({ seed, sequences, length, fault }: Exploration, progres
   let failedAt = 0;
   let slowestMs = 0;
   const every = Math.max(1, Math.floor(sequences / 10));
-  const property = fc.property(fc.constantFrom(...LEVELS), operations(length), (level, list) => {
+  const property = fc.property(fc.constantFrom(...LEVELS), fc.constantFrom(...CONNECTORS), operations(length), (level, connector, list) => {
     if (failedAt > 0 && performance.now() - failedAt > SHRINK_MS) return;
-    const sequence = { level, operations: list };
+    const sequence = { level, connector, operations: list };
     begin(sequence);
     const began = performance.now();
     try {
@@ -64,7 +65,7 @@ export function explore({ seed, sequences, length, fault }: Exploration, progres
   const result = fc.check(property, { seed, numRuns: sequences, verbose: 0 });
   const found = { operations: count, reach, memory, slowestMs };
   if (!result.failed) return found;
-  const [level, list] = result.counterexample as [Sequence['level'], Sequence['operations']];
+  const [level, connector, list] = result.counterexample as [Sequence['level'], Connector, Sequence['operations']];
   const why = (result.errorInstance as Error | undefined)?.message ?? String(result.errorInstance);
-  return { ...found, failure: { why, sequence: { level, operations: list } } };
+  return { ...found, failure: { why, sequence: { level, connector, operations: list } } };
 }

@@ -6,6 +6,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import { CONNECTORS } from '../../src/core/gvt/display/connector.js';
+import { BAR0 } from './layout.js';
 import { runSequence, type Sequence } from './sequence.js';
 import { watch } from './watch.js';
 import { World } from './world.js';
@@ -24,6 +26,7 @@ t.test('200,000 operations', { timeout: 600_000 }, async (t) => {
   t.ok(operations >= OPERATIONS, `${operations} operations`);
   t.ok(reach.commands > 1_000_000 && reach.workloads > 10_000 && reach.hangs > 5000, `they reached something: ${JSON.stringify(reach)}`);
   t.ok(reach.shadowTables > 5000 && reach.interrupts > 20_000 && reach.guestErrors > 20_000 && reach.skippedCommands > 5000);
+  t.ok(reach.auxReplies > 400, `a DisplayPort monitor answered ${reach.auxReplies} messages`);
   const half = memory.length >> 1;
   const [before, after] = [Math.max(...memory.slice(0, half)), Math.max(...memory.slice(half))];
   t.ok(after <= before + NOISE_MIB, `${after.toFixed(0)} MiB in use in the second half, ${before.toFixed(0)} in the first`);
@@ -39,6 +42,20 @@ t.test('a failure is made small, and is the same when it runs again', async (t) 
   t.equal(failure?.sequence.operations.length, 1, 'nothing but the operation that fails is left');
   const saved = JSON.parse(readFileSync(file, 'utf8')) as Sequence & { why: string };
   t.strictSame([saved.operations, saved.level, saved.why], [failure?.sequence.operations, failure?.sequence.level, failure?.why]);
+});
+
+t.test('a monitor that is trained and read over AUX', async (t) => {
+  for (const connector of CONNECTORS) {
+    const world = new World('trap', undefined, connector);
+    for (const pattern of [1, 3]) world.apply(['link', 20, 4, pattern, pattern]);
+    world.apply(['aux', 0, 9, 0x202, 3, 4, 0]);
+    const dp = connector === 'dp';
+    t.equal(world.auxReplies, dp ? 3 : 0, connector);
+    const value = new Uint32Array(2);
+    world.gvt.emulateMmioRead(world.vgpu.id, (BAR0 + 0xe_4114) as never, value, 4);
+    if (dp) t.equal(value[0], 0x0077_7701, 'acknowledged; each lane and the whole are in order');
+    world.close();
+  }
 });
 
 t.test('the world sees harm', async (t) => {

@@ -134,7 +134,30 @@ const CHOICES: readonly (readonly [weight: number, arbitrary: Arbitrary<Operatio
   [3, op('plane', below(3), below(8), below(64), fc.integer({ min: 0, max: 4200 }), fc.integer({ min: 0, max: 4200 }), below(200))],
   [1, op('picture')],
   [1, op('gmbus', word, word, below(512))],
-  [1, op('monitor', below(3), below(256))],
+  [
+    8,
+    fc
+      .tuple(
+        some([8, one(0)], [1, below(4)]),
+        some([8, one(8, 9, 0, 1, 4, 5, 2, 6)], [1, below(16)]),
+        some(
+          [3, one(0, 0x100, 0x101, 0x102, 0x200, 0x202, 0x204, 0x300, 0x3f8, 0x600, 0x7f8)],
+          [3, one(0x50, 0x30)],
+          [1, below(0x10_0000)],
+        ),
+        some([6, below(17)], [1, below(256)]),
+        some([6, one(-1)], [1, below(32)]),
+        one(0, 0x2000_0000, 0x2000_0000, 0x0803_00e1),
+        fc.array(word, { maxLength: 4 }),
+      )
+      .map(([port, code, address, length, size, flags, data]): Operation => {
+        // Mostly as many bytes as the request needs: its data only where it writes.
+        const right = length === 0 ? 3 : 4 + ((code & 3) === 0 ? Math.min(length, 16) : 0);
+        return ['aux', port, code, address, length, size < 0 ? right : size, flags, ...data];
+      }),
+  ],
+  [1, op('link', one(6, 10, 20, 20, 0, 255), one(1, 2, 4, 4, 0, 3, 31), below(4), below(5))],
+  [1, op('monitor', one(0, 1, 1, 1, 2), below(256))],
   [
     2,
     op(

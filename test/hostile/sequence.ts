@@ -1,9 +1,12 @@
 /** A sequence of operations in a world of its own, from beginning to end. */
+import type { Connector } from '../../src/core/gvt/display/connector.js';
 import type { Operation } from './operations.js';
 import { type Level, World } from './world.js';
 
 export interface Sequence {
   readonly level: Level;
+  /** What the monitor is connected by; absent in older files: HDMI. */
+  readonly connector?: Connector;
   readonly operations: readonly Operation[];
 }
 
@@ -16,6 +19,8 @@ export interface Reach {
   guestErrors: number;
   shadowTables: number;
   interrupts: number;
+  /** Messages over AUX that a monitor answered. */
+  auxReplies: number;
 }
 
 export const noReach = (): Reach => ({
@@ -26,14 +31,15 @@ export const noReach = (): Reach => ({
   guestErrors: 0,
   shadowTables: 0,
   interrupts: 0,
+  auxReplies: 0,
 });
 
 /**
  * Runs it. @param progress counts operations, for whoever watches that they go on. @param reach is added to. @param fault see `Exploration`
  * @throws Error that says after which operation what did not hold
  */
-export function runSequence({ level, operations }: Sequence, progress?: Int32Array, reach?: Reach, fault?: string): void {
-  const world = new World(level);
+export function runSequence({ level, connector, operations }: Sequence, progress?: Int32Array, reach?: Reach, fault?: string): void {
+  const world = new World(level, undefined, connector);
   try {
     operations.forEach((operation, i) => {
       if (progress !== undefined) Atomics.add(progress, 0, 1);
@@ -46,8 +52,8 @@ export function runSequence({ level, operations }: Sequence, progress?: Int32Arr
       }
       if (wrong !== undefined) throw new Error(`operation ${i}, ${JSON.stringify(operation).slice(0, 200)}: ${wrong}`);
     });
-    const { statistics } = world.vgpu;
-    if (reach !== undefined) for (const key of Object.keys(reach) as (keyof Reach)[]) reach[key] += statistics[key];
+    const counts = { ...world.vgpu.statistics, auxReplies: world.auxReplies };
+    if (reach !== undefined) for (const key of Object.keys(reach) as (keyof Reach)[]) reach[key] += counts[key];
     const wrong = world.end();
     if (wrong !== undefined) throw new Error(`at the end: ${wrong}`);
   } finally {

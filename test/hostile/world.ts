@@ -8,7 +8,7 @@ import type { SimMachine } from '../../src/backends/sim/machine.js';
 import { Bdf } from '../../src/core/addresses.js';
 import type { PageTrackLevel } from '../../src/core/capabilities.js';
 import { dispatchRequest } from '../../src/core/gvt/dispatch.js';
-import { monitorEdid } from '../../src/core/gvt/display/monitors.js';
+import { type Connector, DEFAULT_CONNECTOR } from '../../src/core/gvt/display/connector.js';
 import { Gvt } from '../../src/core/gvt/gvt.js';
 import type { GvtOptions } from '../../src/core/gvt/gvt-options.js';
 import { SHADOW_LIMITS } from '../../src/core/gvt/ppgtt/shadow.js';
@@ -18,6 +18,7 @@ import { IoKind, IoRequest } from '../../src/core/io-request.js';
 import { PageFlag } from '../../src/pc/address-space.js';
 import { TapedHandle } from '../../src/recording/taped-host.js';
 import { deviceMemories } from '../../src/vfio/index.js';
+import { displayOperations } from './display.js';
 import { AREA, BAR0, BAR2, CANARIES, ENGINE_BASES, ENTRY_HIGH, entryLow, FRAMES, gpaOf, MAPPED_FRAMES, PAGE, RAM } from './layout.js';
 import type { Operation } from './operations.js';
 import { Victim } from './victim.js';
@@ -42,7 +43,9 @@ const ENGINE_DOMAINS = [2, 8, 4, 0x10] as const;
 /** IMR and IER of the engines' interrupts. */
 const INTERRUPT_GROUPS = [0x4_4300, 0x4_4310, 0x4_4330] as const;
 
-type Apply = (...numbers: number[]) => void;
+export const makeGvt = (backend: SimBackend, options: GvtOptions): Gvt => new Gvt(backend, options);
+
+export type Apply = (...numbers: number[]) => void;
 
 export class World {
   readonly backend: SimBackend;
@@ -54,14 +57,18 @@ export class World {
   readonly #time = { ns: 1e9 };
   readonly #operations: Readonly<Record<string, Apply>>;
   #commands = 0;
+  readonly #connector: Connector;
+  /** Messages over AUX that a monitor answered. */
+  auxReplies = 0;
 
   /** @param make makes the device model in place of its constructor */
-  constructor(level: Level, make = (backend: SimBackend, options: GvtOptions): Gvt => new Gvt(backend, options)) {
+  constructor(level: Level, make = makeGvt, connector = DEFAULT_CONNECTOR) {
+    this.#connector = connector;
     this.backend = new SimBackend({ pageTrack: level });
     this.gvt = make(this.backend, { now: () => this.#time.ns, memories: deviceMemories, onGuestError: () => {}, switchPaceMs: 1 });
     this.vm = this.backend.createMachine({ ram: [RAM, ...CANARIES] }) as SimMachine;
     for (const { gpa, size } of CANARIES) this.vm.memory.view(gpa, size).fill(CANARY);
-    this.vgpu = this.gvt.createVgpu({ type: TYPE, vmId: this.vm.vmId, bdf: Bdf(0x10) });
+    this.vgpu = this.gvt.createVgpu({ type: TYPE, vmId: this.vm.vmId, bdf: Bdf(0x10), connector });
     this.gvt.activate(this.vgpu);
     this.victim = new Victim(this.backend, this.gvt);
     this.#operations = this.#table();
@@ -290,35 +297,14 @@ export class World {
         this.#time.ns += ms * 1e6;
         gvt.runSlice(64);
       },
-      plane: (pipe = 0, format = 0, flags = 0, width = 0, height = 0, page = 0) => {
-        const at = pipe * 0x1000;
-        this.#register(0x6_001c + at, width * 0x1_0000 + height);
-        this.#register(0x7_0008 + at, 0x8000_0000);
-        for (const plane of [0x180, 0x280]) {
-          this.#register(0x7_0000 + at + plane, (0x8000_0000 | (format << 26) | (flags << 8)) >>> 0);
-          this.#register(0x7_0008 + at + plane, (width * 4 + 511) & ~511);
-          this.#register(0x7_0010 + at + plane, (height * 0x1_0000 + width) >>> 0);
-          this.#register(0x7_001c + at + plane, this.#aperture + page * PAGE);
-        }
-        this.#register(0x7_0080 + at, flags);
-        this.#register(0x7_0084 + at, this.#aperture + page * PAGE);
-        this.#register(0x7_0088 + at, (width * 0x8_0001 + height) >>> 0);
-      },
-      picture: () => {
-        this.vgpu.queryPlane();
-        for (const type of [0, 1, 2]) view().queryGfxPlane(2, type);
-      },
-      gmbus: (first = 0, second = 0, bytes = 0) => {
-        this.#register(0xc_5100, 5);
-        this.#register(0xc_5104, ((second & 0xfe00_0000) | ((bytes & 511) << 16) | 0xa0 | (first & 0x1f)) >>> 0);
-        for (let i = 0; i < 4; i++) this.#access(false, BAR0 + 0xc_510c, 4);
-        this.#register(0xc_510c, first);
-        this.#register(0xc_5104, second);
-      },
-      monitor: (what = 0, value = 0) => {
-        if (what < 2) gvt.emulateHotplug(this.vgpu, what === 1);
-        else gvt.setEdid(this.vgpu, monitorWith(value));
-      },
+      ...displayOperations({
+        gvt,
+        vgpu: () => this.vgpu,
+        connector: this.#connector,
+        register: (offset, value) => this.#register(offset, value),
+        read: (offset) => this.#access(false, BAR0 + offset, 4),
+        auxAnswered: () => void this.auxReplies++,
+      }),
       vfio: (region = 0, offset = 0, length = 0, write = 0, byte = 0) => {
         const bytes = new Uint8Array(length).fill(byte);
         if (write === 1) view().write(region, offset, bytes);
@@ -404,13 +390,4 @@ export class World {
       put(7, page, first + page, 3);
     }
   }
-}
-
-/** A monitor with another product number. */
-function monitorWith(product: number): Uint8Array {
-  const edid = monitorEdid({ width: 1024, height: 768 });
-  const old = edid[10] as number;
-  edid[10] = product;
-  edid[127] = (edid[127] as number) + old - product;
-  return edid;
 }

@@ -267,6 +267,7 @@ export class Turns implements EngineTurns {
 
   stop(): void {
     Atomics.and(this.#words, SCHEDULED, ~(1 << this.#slot));
+    for (const { id } of ENGINES) this.withdraw(id);
     this.#endPriority();
   }
 

@@ -50,6 +50,13 @@ export class TraceLog {
     if (this.#text.length >= BUFFER_MAX || at - this.#written >= WRITE_EVERY_NS) this.flush(at);
   }
 
+  /** To be called when nothing happens for a moment: what is kept is written when it is old enough. */
+  idle(): void {
+    if (this.#text === '') return;
+    const now = this.now();
+    if (now - this.#written >= WRITE_EVERY_NS) this.flush(now);
+  }
+
   /** Writes what is kept. */
   flush(at = this.now()): void {
     this.#written = at;
