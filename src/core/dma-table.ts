@@ -3,9 +3,10 @@
  * more reference; asking 2 MiB of a frame mapped as 4 KiB grows the entry, which stays large until the last reference
  * goes, because unmap names the address only.
  */
-import { DmaAddress, type Gfn, HUGE_PAGE_SIZE, PAGE_SIZE } from './addresses.js';
+import type { DmaAddress, Gfn } from './addresses.js';
+import { HUGE_PAGE_SIZE, PAGE_SIZE } from './addresses.js';
 import { MptError } from './errors.js';
-import { NumberTable } from './number-table.js';
+import { PageIndex } from './page-index.js';
 
 /** What the hypervisor does for one entry. */
 export interface DmaPinner {
@@ -13,22 +14,27 @@ export interface DmaPinner {
   unmap(gfn: Gfn, size: number, address: DmaAddress): void;
 }
 
+/** An entry's fields, in one array: what is loaded of an entry lies together, and V8 looks at one array only. */
+const FRAME = 0;
+const ADDRESS = 1;
+/** Bytes. */
+const SIZE = 2;
+/** 0: the entry is free. */
+const REFERENCES = 3;
+const FIELDS = 4;
+/** Entries of a new table. */
 const SMALLEST = 64;
 
 export class DmaTable {
   readonly #pinner: DmaPinner;
   readonly #limit: number;
-  /** Entries by frame and by address. */
-  readonly #byGfn = new NumberTable();
-  readonly #byAddress = new NumberTable();
-  /** The entries' fields; an entry without references is free, and its frame is the next free one. */
-  #gfns = new Float64Array(SMALLEST);
-  #addresses = new Float64Array(SMALLEST);
-  #sizes = new Uint32Array(SMALLEST);
-  #references = new Float64Array(SMALLEST);
-  /** Entries that were ever used, and the first free one below; -1: none. */
+  /** First fields of entries, by frame and by page of the address. */
+  readonly #byGfn = new PageIndex();
+  readonly #byAddress = new PageIndex();
+  #fields = new Float64Array(SMALLEST * FIELDS);
+  /** End of the entries that were ever used, and the free ones below. */
   #used = 0;
-  #free = -1;
+  readonly #free: number[] = [];
   /** Addresses of 2 MiB entries; few, so ranges inside them are found by a scan. */
   readonly #huge = new Set<number>();
   #pinned = 0;
@@ -44,55 +50,32 @@ export class DmaTable {
 
   map(gfn: Gfn, size: number): DmaAddress {
     const known = this.#byGfn.get(gfn);
-    if (known >= 0) {
-      if (size > (this.#sizes[known] as number)) this.#grow(known, size);
-      this.#references[known] = (this.#references[known] as number) + 1;
-      return this.#addresses[known] as DmaAddress;
-    }
-    this.#reserve(gfn, size / PAGE_SIZE);
-    const address = this.#pinner.map(gfn, size);
-    this.#pinned += size / PAGE_SIZE;
-    const entry = this.#take();
-    this.#gfns[entry] = gfn;
-    this.#addresses[entry] = address;
-    this.#sizes[entry] = size;
-    this.#references[entry] = 1;
-    this.#byGfn.set(gfn, entry);
-    this.#byAddress.set(address, entry);
-    if (size === HUGE_PAGE_SIZE) this.#huge.add(address);
-    return address;
+    if (known < 0) return this.#add(gfn, size);
+    const fields = this.#fields;
+    if (size > (fields[known + SIZE] as number)) this.#grow(known, size);
+    fields[known + REFERENCES] = (fields[known + REFERENCES] as number) + 1;
+    return fields[known + ADDRESS] as DmaAddress;
   }
 
   unmap(address: DmaAddress): void {
     const entry = this.#entry(address);
-    const references = this.#references[entry] as number;
-    if (references > 1) {
-      this.#references[entry] = references - 1;
-      return;
-    }
-    const gfn = this.#gfns[entry] as Gfn;
-    const size = this.#sizes[entry] as number;
-    this.#pinner.unmap(gfn, size, address);
-    this.#pinned -= size / PAGE_SIZE;
-    this.#byGfn.delete(gfn);
-    this.#byAddress.delete(address);
-    if (size === HUGE_PAGE_SIZE) this.#huge.delete(address);
-    this.#references[entry] = 0;
-    this.#gfns[entry] = this.#free;
-    this.#free = entry;
+    const fields = this.#fields;
+    const references = fields[entry + REFERENCES] as number;
+    if (references > 1) fields[entry + REFERENCES] = references - 1;
+    else this.#remove(entry);
   }
 
   pin(address: DmaAddress): void {
     const entry = this.#entry(address);
-    this.#references[entry] = (this.#references[entry] as number) + 1;
+    this.#fields[entry + REFERENCES] = (this.#fields[entry + REFERENCES] as number) + 1;
   }
 
   /** @throws MptError NOT_MAPPED unless [address, address + length) lies inside one entry. */
   require(address: DmaAddress, length: number): void {
     if (Number.isSafeInteger(address) && address >= 0 && Number.isSafeInteger(length) && length > 0) {
-      const page = address - (address % PAGE_SIZE);
-      const entry = this.#byAddress.get(page);
-      if (entry >= 0 && address + length <= page + (this.#sizes[entry] as number)) return;
+      const entry = this.#byAddress.get(pageOf(address));
+      const fields = this.#fields;
+      if (entry >= 0 && address + length <= (fields[entry + ADDRESS] as number) + (fields[entry + SIZE] as number)) return;
       for (const base of this.#huge) if (address >= base && address + length <= base + HUGE_PAGE_SIZE) return;
     }
     throw new MptError('NOT_MAPPED', 'the DMA range is not inside one mapping', { address, size: length });
@@ -101,10 +84,11 @@ export class DmaTable {
   /** Unmaps every entry whatever its references; the first failure is thrown after all were tried. */
   clear(): void {
     let failure: unknown;
-    for (let entry = 0; entry < this.#used; entry++) {
-      if (this.#references[entry] === 0) continue;
+    const fields = this.#fields;
+    for (let entry = 0; entry < this.#used; entry += FIELDS) {
+      if (fields[entry + REFERENCES] === 0) continue;
       try {
-        this.#pinner.unmap(this.#gfns[entry] as Gfn, this.#sizes[entry] as number, this.#addresses[entry] as DmaAddress);
+        this.#pinner.unmap(fields[entry + FRAME] as Gfn, fields[entry + SIZE] as number, fields[entry + ADDRESS] as DmaAddress);
       } catch (error) {
         failure ??= error;
       }
@@ -118,66 +102,96 @@ export class DmaTable {
     this.#byGfn.clear();
     this.#byAddress.clear();
     this.#huge.clear();
-    this.#references.fill(0);
+    this.#fields.fill(0);
     this.#used = 0;
-    this.#free = -1;
+    this.#free.length = 0;
     this.#pinned = 0;
   }
 
   /** The entry of an address. */
   #entry(address: DmaAddress): number {
-    const entry = Number.isSafeInteger(address) && address >= 0 ? this.#byAddress.get(address) : -1;
-    if (entry >= 0) return entry;
+    const entry = Number.isSafeInteger(address) && address >= 0 ? this.#byAddress.get(pageOf(address)) : -1;
+    if (entry >= 0 && this.#fields[entry + ADDRESS] === address) return entry;
     throw new MptError('NOT_MAPPED', 'no page is mapped at this DMA address', { address, hint: 'each map allows one unmap' });
+  }
+
+  #add(gfn: Gfn, size: number): DmaAddress {
+    this.#reserve(gfn, pagesOf(size));
+    const address = this.#pinner.map(gfn, size);
+    this.#pinned += pagesOf(size);
+    const entry = this.#take();
+    const fields = this.#fields;
+    fields[entry + FRAME] = gfn;
+    fields[entry + ADDRESS] = address;
+    fields[entry + SIZE] = size;
+    fields[entry + REFERENCES] = 1;
+    this.#byGfn.set(gfn, entry);
+    this.#byAddress.set(pageOf(address), entry);
+    if (size === HUGE_PAGE_SIZE) this.#huge.add(address);
+    return address;
+  }
+
+  #remove(entry: number): void {
+    const fields = this.#fields;
+    const gfn = fields[entry + FRAME] as Gfn;
+    const address = fields[entry + ADDRESS] as DmaAddress;
+    const size = fields[entry + SIZE] as number;
+    this.#pinner.unmap(gfn, size, address);
+    this.#pinned -= pagesOf(size);
+    this.#byGfn.delete(gfn);
+    this.#byAddress.delete(pageOf(address));
+    if (size === HUGE_PAGE_SIZE) this.#huge.delete(address);
+    fields[entry + REFERENCES] = 0;
+    this.#free.push(entry);
   }
 
   /** A free entry. */
   #take(): number {
-    if (this.#free >= 0) {
-      const entry = this.#free;
-      this.#free = this.#gfns[entry] as number;
-      return entry;
-    }
-    if (this.#used === this.#gfns.length) {
-      this.#gfns = doubled(this.#gfns);
-      this.#addresses = doubled(this.#addresses);
-      this.#references = doubled(this.#references);
-      const sizes = new Uint32Array(this.#sizes.length * 2);
-      sizes.set(this.#sizes);
-      this.#sizes = sizes;
-    }
-    return this.#used++;
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    if (this.#used === this.#fields.length) this.#enlarge();
+    const entry = this.#used;
+    this.#used += FIELDS;
+    return entry;
+  }
+
+  #enlarge(): void {
+    const larger = new Float64Array(this.#fields.length * 2);
+    larger.set(this.#fields);
+    this.#fields = larger;
   }
 
   #grow(entry: number, size: number): void {
-    const gfn = this.#gfns[entry] as Gfn;
-    const address = this.#addresses[entry] as DmaAddress;
-    const old = this.#sizes[entry] as number;
-    const more = (size - old) / PAGE_SIZE;
+    const fields = this.#fields;
+    const gfn = fields[entry + FRAME] as Gfn;
+    const address = fields[entry + ADDRESS] as DmaAddress;
+    const old = fields[entry + SIZE] as number;
+    const more = pagesOf(size) - pagesOf(old);
     this.#reserve(gfn, more);
     const moved = this.#pinner.map(gfn, size);
     if (moved !== address) {
       this.#pinner.unmap(gfn, size, moved);
       throw new MptError('BUSY', 'the frame is mapped as 4 KiB and cannot grow in place', { address: gfn, size });
     }
-    this.#pinner.unmap(gfn, old, DmaAddress(address));
+    this.#pinner.unmap(gfn, old, address);
     this.#pinned += more;
-    this.#sizes[entry] = size;
+    fields[entry + SIZE] = size;
     this.#huge.add(address);
   }
 
   #reserve(gfn: Gfn, pages: number): void {
-    if (this.#pinned + pages > this.#limit)
-      throw new MptError('LIMIT', `${this.#pinned} pages are pinned and ${pages} more pass the limit`, {
-        address: gfn,
-        limit: this.#limit,
-        hint: 'raise the backend option pinLimitPages or unmap pages',
-      });
+    if (this.#pinned + pages > this.#limit) throw this.#full(gfn, pages);
+  }
+
+  #full(gfn: Gfn, pages: number): MptError {
+    return new MptError('LIMIT', `${this.#pinned} pages are pinned and ${pages} more pass the limit`, {
+      address: gfn,
+      limit: this.#limit,
+      hint: 'raise the backend option pinLimitPages or unmap pages',
+    });
   }
 }
 
-function doubled(array: Float64Array): Float64Array<ArrayBuffer> {
-  const larger = new Float64Array(array.length * 2);
-  larger.set(array);
-  return larger;
-}
+const pageOf = (address: number): number => Math.floor(address / PAGE_SIZE);
+/** Without a division: its result would be a double, and so would the count be. */
+const pagesOf = (size: number): number => (size === PAGE_SIZE ? 1 : HUGE_PAGE_SIZE / PAGE_SIZE);

@@ -4,6 +4,7 @@
  * area and mapping overlaps, and release of everything at detach. A backend overrides the methods of `MptHandleHooks`.
  */
 import { type DmaAddress, GFN_LIMIT, type Gfn, type Gpa, HUGE_PAGE_SIZE, hex, type Mfn, PAGE_SIZE } from './addresses.js';
+import type { DmaBlock } from './dma-block.js';
 import { DmaTable } from './dma-table.js';
 import { IoKind, type IoRequest } from './io-request.js';
 import { type HostPages, type MptVgpuOps, OP_INDEX, type VgpuAttachment } from './mpt.js';
@@ -101,7 +102,8 @@ export abstract class MptHandle extends MptHandleVfio implements MptVgpuOps {
   isValidGfn(gfn: Gfn): boolean {
     this.calls[OP_INDEX.is_valid_gfn] = (this.calls[OP_INDEX.is_valid_gfn] as number) + 1;
     this.requireAttached('is_valid_gfn');
-    this.backend.require('isValidGfn', 'is_valid_gfn');
+    // By name, not by `require`, which looks up any capability: this is called for each page.
+    if (!this.backend.capabilities.isValidGfn) this.backend.require('isValidGfn', 'is_valid_gfn');
     if (!Number.isSafeInteger(gfn) || gfn < 0 || gfn >= GFN_LIMIT) return false;
     // Here and where pages are mapped: no closure, which for each page would cost more than the work.
     try {
@@ -321,6 +323,16 @@ export abstract class MptHandle extends MptHandleVfio implements MptVgpuOps {
     try {
       this.#dma.require(address, length);
       return this.doDmaView(address, length);
+    } catch (error) {
+      throw this.backend.wrap('dma_view', error);
+    }
+  }
+
+  block(address: DmaAddress): DmaBlock | undefined {
+    this.requireAttached('dma_view');
+    try {
+      this.#dma.require(address, PAGE_SIZE);
+      return this.doDmaBlock(address);
     } catch (error) {
       throw this.backend.wrap('dma_view', error);
     }

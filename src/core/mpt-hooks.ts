@@ -3,7 +3,9 @@
  * arguments that were checked, and only on real transitions; what they throw leaves as an MptError that names operation
  * and backend. The abstract ones every backend has; the others belong to a capability.
  */
+
 import type { DmaAddress, Gfn, Gpa, Mfn } from './addresses.js';
+import type { DmaBlock } from './dma-block.js';
 import { MptError } from './errors.js';
 import type { HostPages } from './mpt.js';
 
@@ -19,6 +21,10 @@ export abstract class MptHandleHooks {
   protected abstract doDmaUnmap(gfn: Gfn, size: number, address: DmaAddress): void;
   /** Live bytes of a range that is known to lie in one mapping. */
   protected abstract doDmaView(address: DmaAddress, length: number): Uint8Array;
+  /** The piece of memory that a mapped page lies in, where DMA addresses follow one another as its bytes do. */
+  protected doDmaBlock(_address: DmaAddress): DmaBlock | undefined {
+    return undefined;
+  }
   protected doDmaCopyFrom(address: DmaAddress, target: Uint8Array, offset: number, length: number): void {
     target.set(this.doDmaView(address, length), offset);
   }

@@ -6,8 +6,10 @@
  * concerns the host, `MptHandle` for what concerns one attached vGPU (the table's `handle` argument). The device model
  * takes the small role that it needs (`GuestMemory`, `InterruptSender`, …), never the whole backend.
  */
+
 import type { Bdf, DmaAddress, Gfn, Gpa, Hva, Mfn, VgpuId, VmId } from './addresses.js';
 import type { Capability } from './capabilities.js';
+import type { DmaBlock } from './dma-block.js';
 import type { GvtOps } from './gvt-ops.js';
 
 export * from './addresses.js';
@@ -133,6 +135,11 @@ export interface DmaSpace {
   view(address: DmaAddress, length: number): Uint8Array;
   /** Copies out of a mapped range: for structures that must be read once. @throws MptError NOT_MAPPED */
   copyFrom(address: DmaAddress, target: Uint8Array, offset: number, length: number): void;
+  /**
+   * The piece of memory that a mapped page lies in, for a device that reaches many pages: one view where `view` would make one for each. Only
+   * what is mapped of it is to be touched. Undefined, or not there: on this hypervisor pages do not lie in pieces. @throws MptError NOT_MAPPED
+   */
+  block?(address: DmaAddress): DmaBlock | undefined;
 }
 
 export interface DmaMapper extends DmaSpace {

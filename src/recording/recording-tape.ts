@@ -155,7 +155,7 @@ export class RecordingTape implements Tape {
 
   view(address: number, run: () => Uint8Array): PageView {
     try {
-      return new PageView(run());
+      return PageView.of(run());
     } catch (error) {
       this.#put(Tag.UNREADABLE, Look.VIEW, address, 0, 0, 0, 0, 0, errorBytes(error));
       throw error;

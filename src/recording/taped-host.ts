@@ -3,7 +3,7 @@ import { type DmaAddress, type Gfn, type Gpa, type Hva, Mfn, PAGE_SIZE } from '.
 import type { Capabilities } from '../core/capabilities.js';
 import type { PageView } from '../core/gvt/gpu-page.js';
 import type { GvtHost } from '../core/gvt/gvt-options.js';
-import type { GpuPage, Loads } from '../core/gvt/roles.js';
+import type { GpuPage } from '../core/gvt/roles.js';
 import type { GvtOps } from '../core/gvt-ops.js';
 import type { HostPages, MptVgpuOps, VgpuAttachment } from '../core/mpt.js';
 import type { MptBackend } from '../core/mpt-backend.js';
@@ -209,6 +209,8 @@ export class TapedHandle implements MptVgpuOps {
 
 /** Loads see what the tape has; stores reach the guest, where there is one, and the tape. */
 class TapedPage implements GpuPage {
+  readonly block = undefined;
+  readonly start = 0;
   readonly #tape: Tape;
   readonly #key: number;
   readonly #view: PageView | undefined;
@@ -223,12 +225,16 @@ class TapedPage implements GpuPage {
     return this.#tape.gone(this.#key, this.#view);
   }
 
-  get bytes(): Loads<Uint8Array> {
-    return this.#tape.load(this.#key, this.#view).bytes;
+  load8(offset: number): number {
+    return this.#tape.load(this.#key, this.#view).bytes[offset] as number;
   }
 
-  get u32(): Loads<Uint32Array> {
-    return this.#tape.load(this.#key, this.#view).u32;
+  load32(offset: number): number {
+    return this.#tape.load(this.#key, this.#view).u32[offset >>> 2] as number;
+  }
+
+  load(offset: number, target: Uint8Array, at: number, length: number): void {
+    target.set(this.#tape.load(this.#key, this.#view).bytes.subarray(offset, offset + length), at);
   }
 
   store8(offset: number, value: number): void {

@@ -1,7 +1,9 @@
 /** The blitter's other forms against a reference that places pixel by pixel: tilings, clipping, patterns, byte and fast copies. */
+
 import t from 'tap';
 import { BATCH, BATCH_END, BCS, batchStart, DATA, PAGE, type Rig, rig } from './engine-rig.js';
 import { random } from './memory-backend.js';
+import { view } from './page-bytes.js';
 
 const [LINEAR, X, Y] = [0, 1, 2] as const;
 type Tiling = 0 | 1 | 2;
@@ -26,12 +28,12 @@ function run(seed: number, ...commands: number[]): { r: Rig; source: Uint8Array;
   const next = random(seed);
   const bytes = (base: number): Uint8Array => {
     const all = new Uint8Array(PAGES * PAGE);
-    for (let i = 0; i < PAGES; i++) all.set(r.process.page(base + i * PAGE)?.bytes as Uint8Array, i * PAGE);
+    for (let i = 0; i < PAGES; i++) all.set(view(r.process.page(base + i * PAGE))?.bytes as Uint8Array, i * PAGE);
     return all;
   };
   for (const base of [SOURCE, TARGET]) {
     r.process.map(base, PAGES);
-    for (let i = 0; i < PAGES; i++) for (let j = 0; j < 1024; j++) (r.process.page(base + i * PAGE)?.u32 as Uint32Array)[j] = next();
+    for (let i = 0; i < PAGES; i++) for (let j = 0; j < 1024; j++) (view(r.process.page(base + i * PAGE))?.u32 as Uint32Array)[j] = next();
   }
   r.process.map(BATCH);
   r.process.write(BATCH, ...commands.map((dword) => dword >>> 0), BATCH_END);

@@ -1,4 +1,5 @@
 /** The blitter against a reference that goes pixel by pixel, bit by bit; its limits and its budget. */
+
 import t, { type Test } from 'tap';
 import type { BlitJob } from '../../src/core/gvt/engine/blit-job.js';
 import { isDone, runBlit } from '../../src/core/gvt/engine/blit-rows.js';
@@ -6,6 +7,7 @@ import { colorBlit, copyBlit } from '../../src/core/gvt/engine/blitter.js';
 import { INLINE_BUDGET } from '../../src/core/gvt/submission/submission.js';
 import { BCS, DATA, PAGE, PlainMemory, type Rig, rig, storeDword } from './engine-rig.js';
 import { random } from './memory-backend.js';
+import { view } from './page-bytes.js';
 
 const [SRCCOPY, PATCOPY] = [0xcc, 0xf0];
 const DEPTHS = [1, 2, 2, 4] as const;
@@ -344,7 +346,7 @@ t.test('commands that are refused', async (t) => {
     t.strictSame(r.hung(), ['bcs'], what);
     t.match(r.log, [why], what);
     t.ok(
-      r.memory.page(DATA)?.bytes.every((byte) => byte === 0),
+      view(r.memory.page(DATA))?.bytes.every((byte) => byte === 0),
       `${what}: nothing was drawn`,
     );
   }

@@ -1,10 +1,12 @@
 /** The primary plane: what its registers decode to, the limits on both sides, and each format's pixels. */
+
 import t from 'tap';
 import { composePicture } from '../../src/core/gvt/display/compose.js';
 import { MAX_SURFACE, type Plane } from '../../src/core/gvt/display/plane.js';
 import { decodePrimaryPlane } from '../../src/core/gvt/display/primary-plane.js';
 import type { Picture } from '../../src/core/vfio/device.js';
 import { PAGE, PlainMemory } from './engine-rig.js';
+import { view as pageOf } from './page-bytes.js';
 
 const [PIPESRC, PIPECONF, DSPCNTR, DSPSTRIDE, DSPSURF, DSPOFFSET] = [0x6_001c, 0x7_0008, 0x7_0180, 0x7_0188, 0x7_019c, 0x7_01a4];
 const ENABLE = 0x8000_0000;
@@ -167,7 +169,7 @@ t.test('pixels of each format', async (t) => {
   for (const [format, cases] of Object.entries(pixels)) {
     const memory = mapped(1);
     const plane = registers({ format: Number(format), width: cases.length, height: 2, stride: 64 });
-    const bytes = memory.page(BASE)?.bytes as Uint8Array;
+    const bytes = pageOf(memory.page(BASE))?.bytes as Uint8Array;
     const view = new DataView(bytes.buffer);
     // In the second row: the stride is respected.
     cases.forEach(([value], i) => {

@@ -1,4 +1,5 @@
 /** Commands in per-process memory: address spaces, what is privileged, what precedes a ring, semaphores, arithmetic, roots. */
+
 import t, { type Test } from 'tap';
 import type { EngineId } from '../../src/core/gvt/roles.js';
 import {
@@ -20,6 +21,7 @@ import {
   VECS,
 } from './engine-rig.js';
 import { random } from './memory-backend.js';
+import { view } from './page-bytes.js';
 
 const ALL_ENGINES = [RCS, BCS, VCS, VECS] as const;
 const GGTT = 1 << 22;
@@ -116,10 +118,9 @@ t.test('what a per-process batch may not do is dropped', async (t) => {
     ...storeOwn(DATA + 16, 8),
   );
   passed(t, r, 'dropped');
-  t.ok(r.memory.page(DATA)?.bytes.every((byte) => byte === 0));
+  t.ok(view(r.memory.page(DATA))?.bytes.every((byte) => byte === 0));
   t.ok(
-    r.memory
-      .page(STATUS_PAGES)
+    view(r.memory.page(STATUS_PAGES))
       ?.bytes.subarray(0x80)
       .every((byte) => byte === 0),
   );

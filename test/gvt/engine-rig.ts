@@ -30,7 +30,7 @@ export class PlainMemory implements GpuMemory {
   }
 
   put(address: number, bytes: Uint8Array): void {
-    this.putPage(address, new PageView(bytes));
+    this.putPage(address, PageView.of(bytes));
   }
 
   putPage(address: number, page: GpuPage): void {
@@ -50,6 +50,11 @@ export class PlainMemory implements GpuMemory {
     return this.page(address);
   }
 
+  /** No page follows another. */
+  run(_first: GpuPage, address: number, length: number): number {
+    return Math.min(length, PAGE - (address % PAGE));
+  }
+
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean {
     for (let done = 0; done < length; ) {
       const from = address + done;
@@ -57,7 +62,7 @@ export class PlainMemory implements GpuMemory {
       if (page === undefined) return false;
       const at = from % PAGE;
       const piece = Math.min(length - done, PAGE - at);
-      target.set(page.bytes.subarray(at, at + piece), offset + done);
+      page.load(at, target, offset + done, piece);
       this.copies.set(from - at, (this.copies.get(from - at) ?? 0) + 1);
       done += piece;
     }
@@ -74,7 +79,7 @@ export class PlainMemory implements GpuMemory {
   }
 
   read(address: number): number {
-    return (this.page(address) as GpuPage).u32[(address % PAGE) / 4] as number;
+    return (this.page(address) as GpuPage).load32(address % PAGE);
   }
 
   /** A quadword as its two dwords. */

@@ -182,6 +182,8 @@ export interface Fixture {
   write64(offset: number, low: number, high: number): number;
   /** Maps guest frames from `gfn` on at a GGTT address. */
   map(address: number, gfn: number, count?: number): void;
+  /** The GPU uses the pages, which are then mapped for DMA. */
+  use(address: number, count?: number): void;
 }
 
 export function fixture(
@@ -243,6 +245,9 @@ export function fixture(
     },
     write: (offset, data, size = 4) => gvt.emulateMmioWrite(id, at(offset), set(data), size),
     write64: (offset, low, high) => gvt.emulateMmioWrite(id, at(offset), set(low, high), 8),
+    use(address, count = 1) {
+      for (let i = 0; i < count; i++) self.vgpu.ggtt.page(address + i * 4096);
+    },
     map(address, gfn, count = 1) {
       for (let i = 0; i < count; i++) expectOk(self.write64(0x80_0000 + (address / 4096 + i) * 8, ((gfn + i) * 4096) | 1, 0), 'map');
     },

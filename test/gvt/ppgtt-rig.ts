@@ -81,7 +81,9 @@ export class PpgttRig {
 
   /** Last dword of the page that an address shows, or undefined. */
   at(root: PpgttRoot, address: number): number | undefined {
-    return this.space(root).page(address)?.u32[MARK];
+    return this.space(root)
+      .page(address)
+      ?.load32(MARK * 4);
   }
 
   /** A number for each frame, to know it by: where a table has the high half of its last entry, which is then not present. */

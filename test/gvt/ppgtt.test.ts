@@ -1,9 +1,11 @@
 /** Per-process page tables: the walk, both levels of page tracking and none, sharing, what is given back, hostile tables. */
+
 import t, { type Test } from 'tap';
 import { Gfn, type Gpa, PAGE_SIZE } from '../../src/core/addresses.js';
 import { SHADOW_LIMITS } from '../../src/core/gvt/ppgtt/shadow.js';
 import { Status } from '../../src/core/gvt-ops.js';
 import { random } from './memory-backend.js';
+import { view } from './page-bytes.js';
 import { IPS, LARGE, LEVELS, narrow, PpgttRig, PRESENT, WRITABLE, wide } from './ppgtt-rig.js';
 
 /** Nothing of the guest's is held any more. */
@@ -22,7 +24,7 @@ t.test('a 48-bit walk, each level by its own index', async (t) => {
     r.entry(19, i1, 20);
     const address = i4 * 2 ** 39 + i3 * 2 ** 30 + i2 * 2 ** 21 + i1 * 2 ** 12;
     t.equal(r.at(wide(16), address), r.mark(20), `${level}`);
-    t.equal(r.space(wide(16)).page(address + 0xabc)?.bytes.length, PAGE_SIZE);
+    t.equal(view(r.space(wide(16)).page(address + 0xabc))?.bytes.length, PAGE_SIZE);
     for (const other of [0, address + PAGE_SIZE, address - PAGE_SIZE, address % 2 ** 39, 2 ** 48 + address, -1, Number.NaN, 2 ** 60])
       t.equal(r.at(wide(16), other), undefined, `${level}: ${other}`);
     t.equal(r.shadow.frames, 4);
@@ -187,10 +189,10 @@ t.test('read-only pages: writes go nowhere', async (t) => {
   r.entry(19, 0, 20, PRESENT);
   r.entry(19, 1, 20);
   const space = r.space(root);
-  t.equal(space.page(0)?.u32[1023], r.mark(20));
+  t.equal(space.page(0)?.load32(1023 * 4), r.mark(20));
   space.pageToWrite(0)?.store32(4092, 7);
   t.equal(r.at(root, 0), r.mark(20));
-  t.equal(space.pageToWrite(4096)?.bytes, space.page(4096)?.bytes, 'the same frame through an entry that allows it');
+  t.equal(view(space.pageToWrite(4096))?.bytes, view(space.page(4096))?.bytes, 'the same frame through an entry that allows it');
   r.entry(18, 0, 19, PRESENT);
   r.space(root).pageToWrite(4096)?.store32(4092, 8);
   t.equal(r.backend.words[20 * 1024 + 1023], 0x5000_0014, 'a directory’s entry counts as well');
@@ -208,7 +210,7 @@ t.test('half-written entries lead nowhere until the next synchronisation', async
   t.equal(space.page(0), undefined, 'low half');
   r.storeHalf(at + 4, 0);
   t.equal(space.page(0), undefined, 'both, but one by one');
-  t.equal(space.page(4096)?.u32[1023], r.mark(21), 'its neighbour is not concerned');
+  t.equal(space.page(4096)?.load32(1023 * 4), r.mark(21), 'its neighbour is not concerned');
   t.equal(r.at(root, 0), r.mark(22), 'synchronised');
   // A whole entry needs no synchronisation, even after a half.
   const other = new PpgttRig('trap');
@@ -217,7 +219,13 @@ t.test('half-written entries lead nowhere until the next synchronisation', async
   t.equal(other.at(second, 0), other.mark(20));
   other.storeHalf(at, 0);
   other.entry(19, 0, 23);
-  t.equal(other.ppgtt.space(second).page(0)?.u32[1023], other.mark(23));
+  t.equal(
+    other.ppgtt
+      .space(second)
+      .page(0)
+      ?.load32(1023 * 4),
+    other.mark(23),
+  );
   // Any other write is a torn one.
   const third = new PpgttRig('trap');
   const odd = third.tables(16);
@@ -242,7 +250,14 @@ t.test('level trap: a leaf table that is written often is no longer tracked, unt
   for (let i = 0; i < SHADOW_LIMITS.QUIET_SYNCS; i++) r.ppgtt.synchronise();
   t.ok(r.backend.tracked.has(19), 'quiet');
   r.entry(19, 7, 40);
-  t.equal(r.ppgtt.space(root).page(7 * 4096)?.u32[1023], r.mark(40), 'and what is written is reported');
+  t.equal(
+    r.ppgtt
+      .space(root)
+      .page(7 * 4096)
+      ?.load32(1023 * 4),
+    r.mark(40),
+    'and what is written is reported',
+  );
   // Directories stay tracked, however often they are written.
   for (let i = 0; i < 20; i++) r.entry(18, 9, 19);
   t.ok(r.backend.tracked.has(18));
@@ -328,7 +343,7 @@ t.test('address spaces that were not used for long give their tables back, and h
   }
   t.equal(r.ppgtt.spaces, 32);
   t.equal(r.shadow.frames, 35);
-  t.equal(first.page(0)?.u32[1023], r.mark(20), 'an engine that still goes by an evicted one');
+  t.equal(first.page(0)?.load32(1023 * 4), r.mark(20), 'an engine that still goes by an evicted one');
   t.equal(r.ppgtt.spaces, 32);
   r.ppgtt.clear();
   mustBeFree(t, r, 'none is forgotten');
@@ -404,7 +419,7 @@ t.test('noise in the tables: no exception, references exact, other memory untouc
       const space = next() % 3 === 0 ? r.space(root) : r.ppgtt.space(root);
       const address = (next() % 8) * 2 ** 39 + (next() % 8) * 2 ** 30 + (next() % 8) * 2 ** 21 + (next() % 8) * 2 ** 12;
       const page = space.page(next() % 2 === 0 ? address : address % 2 ** 32);
-      if (page !== undefined && page.bytes.length !== PAGE_SIZE) t.fail('a page has its size');
+      if (page !== undefined && view(page)?.bytes.length !== PAGE_SIZE) t.fail('a page has its size');
     }
     t.equal(r.f.gvt.defects, 0);
     t.ok(r.f.vgpu.statistics.shadowTables > 50, `${level}: ${r.f.vgpu.statistics.shadowTables} tables`);

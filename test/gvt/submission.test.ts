@@ -1,5 +1,6 @@
 /** Execlist submission: status entries to the letter, the two slots, refusals, failures, the budget. */
 import t from 'tap';
+import { DmaBlock } from '../../src/core/dma-block.js';
 import { PageView } from '../../src/core/gvt/gpu-page.js';
 import { INLINE_BUDGET } from '../../src/core/gvt/submission/submission.js';
 import { Status } from '../../src/core/gvt-ops.js';
@@ -44,7 +45,7 @@ class SpiedPage extends PageView {
   readonly #trace: string[];
 
   constructor(trace: string[]) {
-    super(new Uint8Array(PAGE));
+    super(new DmaBlock(0, new Uint8Array(PAGE)), 0);
     this.#trace = trace;
   }
 

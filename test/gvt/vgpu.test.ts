@@ -67,6 +67,7 @@ t.test('life cycle', async (t) => {
 t.test('destruction releases the hypervisor’s side, also when the VM is gone or the backend closed', async (t) => {
   const f = fixture();
   f.map(128 * MIB, 1, 10);
+  f.use(128 * MIB, 10);
   f.vgpu.pageTrack.add(gfn(9), handler().handler);
   t.strictSame([f.backend.traps.size, f.backend.mapped.size, f.backend.tracked.size], [2, 10, 1]);
   f.gvt.destroyVgpu(f.vgpu);
@@ -74,6 +75,7 @@ t.test('destruction releases the hypervisor’s side, also when the VM is gone o
 
   const gone = fixture();
   gone.map(128 * MIB, 1, 10);
+  gone.use(128 * MIB, 10);
   gone.backend.end();
   t.equal(gone.gvt.emulateMmioRead(gone.vgpu.id, BAR0 as Gpa, new Uint32Array(2), 4), Status.OK, 'registers still answer');
   gone.gvt.reset(gone.vgpu);
@@ -83,15 +85,17 @@ t.test('destruction releases the hypervisor’s side, also when the VM is gone o
 
   const closed = fixture();
   closed.map(128 * MIB, 1);
+  closed.use(128 * MIB);
   closed.backend.close();
   closed.gvt.destroy();
   t.equal(closed.gvt.vgpus.length, 0);
 });
 
 t.test('reset', async (t) => {
-  const { gvt, vgpu, read, write, configWrite, map, backend } = fixture();
+  const { gvt, vgpu, read, write, configWrite, map, use, backend } = fixture();
   vgpu.pageTrack.add(gfn(9), handler().handler);
   map(128 * MIB, 1, 10);
+  use(128 * MIB, 10);
   read(0x7_8000);
   write(0x5_0000, 1);
   write(0x10_0000, 1);
@@ -302,8 +306,9 @@ t.test('guest mistakes are counted all and told few', async (t) => {
 });
 
 t.test('without isValidGfn and traps nothing is asked of the backend', async (t) => {
-  const { backend, map, vgpu } = fixture({ capabilities: { setTrapArea: false, isValidGfn: false, pageTrack: null } });
+  const { backend, map, use, vgpu } = fixture({ capabilities: { setTrapArea: false, isValidGfn: false, pageTrack: null } });
   map(128 * MIB, 3);
+  use(128 * MIB);
   t.equal(vgpu.ggtt.mappedPages, 1);
   t.equal(vgpu.statistics.guestErrors, 0);
   t.throws(() => vgpu.pageTrack.add(gfn(1), handler().handler), { code: 'UNSUPPORTED' });

@@ -1,4 +1,5 @@
 /** The methods of the simulation that a mutant can wrap, protected ones included, with addresses as plain numbers. */
+import type { DmaBlock } from '../../src/core/dma-block.js';
 import type { IoRequest } from '../../src/core/io-request.js';
 import type { Machine, MachineSpec } from '../../src/core/machine.js';
 import type { HostPages } from '../../src/core/mpt.js';
@@ -50,6 +51,7 @@ export interface HandleMethods {
   dmaUnmapGuestPage(address: number): void;
   dmaPinGuestPage(address: number): void;
   view(address: number, length: number): Uint8Array;
+  block(address: number): DmaBlock | undefined;
   copyFrom(address: number, target: Uint8Array, offset: number, length: number): void;
   setTrapArea(start: number, end: number, map: boolean): void;
   trapOverlapping(start: number, end: number): { start: number; end: number } | undefined;

@@ -48,7 +48,7 @@ for (const display of [true, false])
       t.ok(blitInProgress(state), 'the blit is under way');
       t.strictSame(sections(again), sections(state), 'saved again it is the same');
       t.ok(Buffer.compare(again, state) === 0, 'byte for byte');
-      t.strictSame(f.backend.mapped, twin.backend.mapped, 'the same frames are mapped');
+      t.equal(f.backend.mapped.size, 0, 'frames are mapped again as they are used');
       t.strictSame(f.backend.traps, twin.backend.traps, 'the BARs are where they were');
       t.strictSame(sections(twin.gvt.saveVgpu(twin.vgpu)), sections(state), 'which is also that of a twin');
       // Both go on, one of them restored once more at each step.

@@ -212,10 +212,10 @@ t.test('the device model keeps no view of memory that its client took away', asy
   client.dmaMap(0x10_0000, PAGE_SIZE, file, 3 * PAGE_SIZE);
   const { start } = vgpu.resources.aperture;
   t.equal(vgpu.ggtt.writeEntry((start / PAGE_SIZE) * 8, Uint32Array.of(1, 0), 8), 0, 'the entry points to frame 0');
-  t.equal(vgpu.ggtt.page(start)?.bytes[0], 0xa0);
+  t.equal(vgpu.ggtt.page(start)?.load8(0), 0xa0);
   client.dmaUnmap(0, PAGE_SIZE);
   t.equal(vgpu.ggtt.page(start), undefined, 'nothing is there');
   client.dmaMap(0, PAGE_SIZE, file, 2 * PAGE_SIZE);
-  t.equal(vgpu.ggtt.page(start)?.bytes[0], 0xa2, 'what the client maps there now');
+  t.equal(vgpu.ggtt.page(start)?.load8(0), 0xa2, 'what the client maps there now');
   client.close();
 });

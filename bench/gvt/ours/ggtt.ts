@@ -14,12 +14,16 @@ export const open: Open = () => {
   const first = BAR0 + 0x80_0000 + (vgpu.resources.aperture.start / PAGE) * 8;
   const value = new Uint32Array(2);
   let turn = 0;
-  return (count) => {
-    const start = nowNs();
+  // Nothing follows the loop in its function: V8 would compile what it has not run yet as an exit, and take it each time.
+  const store = (count: number): void => {
     for (let i = 0; i < count; i++, turn++) {
       value[0] = (turn % FRAMES) * PAGE + 1;
       if (gvt.emulateMmioWrite(id, (first + (turn % ENTRIES) * 8) as Gpa, value, 8) !== 0) throw new Error('refused');
     }
+  };
+  return (count) => {
+    const start = nowNs();
+    store(count);
     return nowNs() - start;
   };
 };

@@ -3,7 +3,7 @@
  * is written while nobody tracks it, compared at a synchronisation, and what changed reached again.
  */
 import { Gfn, type Gpa, gfnToGpa } from '../../../src/core/addresses.js';
-import type { PpgttRoot } from '../../../src/core/gvt/roles.js';
+import type { GpuMemory, PpgttRoot } from '../../../src/core/gvt/roles.js';
 import { nowNs, type Open } from '../../ours/sample.js';
 import { openVgpu, PAGE } from './vgpu.js';
 
@@ -13,6 +13,11 @@ const TABLES = 0x1000;
 const DATA = 0x4000;
 const DATA_FRAMES = 0x8000;
 const ENTRIES = 512;
+
+/** The first pages of an address space. In a function of its own, see ggtt.ts. */
+function reach(space: GpuMemory, pages: number): void {
+  for (let page = 0; page < pages; page++) if (space.page(page * PAGE) === undefined) throw new Error(`page ${page} is not mapped`);
+}
 
 export const open: Open = ([what, argument]) => {
   const number = Number(argument);
@@ -37,8 +42,7 @@ export const open: Open = ([what, argument]) => {
       for (let round = 0; round < rounds; round++) {
         const start = nowNs();
         ppgtt.synchronise();
-        const space = ppgtt.space(root);
-        for (let page = 0; page < each; page++) if (space.page(page * PAGE) === undefined) throw new Error(`page ${page} is not mapped`);
+        reach(ppgtt.space(root), each);
         ns += nowNs() - start;
         ppgtt.invalidate();
       }
@@ -60,8 +64,7 @@ export const open: Open = ([what, argument]) => {
       if (number > 0) vgpu.handle.writeGpa((table * PAGE) as Gpa, versions[round++ & 1] as Uint8Array);
       const start = nowNs();
       ppgtt.synchronise();
-      const found = ppgtt.space(root);
-      for (let page = 0; page < number; page++) if (found.page(page * PAGE) === undefined) throw new Error(`page ${page} is not mapped`);
+      reach(ppgtt.space(root), number);
       ns += nowNs() - start;
     }
     return ns;

@@ -2,8 +2,10 @@
  * The MPT operations on KVM. Frames are host virtual frames: user space has nothing lower, and the software engine
  * needs nothing else. Guest RAM, host pages and DMA addresses therefore share one number space, the process's own.
  */
+
 import { DmaAddress, type Gfn, type Gpa, Hva, Mfn, PAGE_SIZE, VmId } from '../../core/addresses.js';
 import type { Capabilities, PageTrackLevel } from '../../core/capabilities.js';
+import type { DmaBlock } from '../../core/dma-block.js';
 import { MptError } from '../../core/errors.js';
 import type { Machine, MachineSpec } from '../../core/machine.js';
 import type { HostPages, VgpuAttachment } from '../../core/mpt.js';
@@ -216,6 +218,10 @@ export class KvmHandle extends MptHandle {
     const region = this.#vm.regionAtHva(address);
     if (region === undefined) throw new MptError('NOT_MAPPED', 'no guest RAM is behind the DMA address', { address, size: length });
     return region.bytes.subarray(address - region.hva, address - region.hva + length);
+  }
+
+  protected override doDmaBlock(address: DmaAddress): DmaBlock | undefined {
+    return this.#vm.regionAtHva(address)?.block;
   }
 
   #hvaOf(gfn: Gfn, size: number): number {

@@ -1,5 +1,7 @@
 /** A VM of our own: RAM, in-kernel interrupt controllers and one vCPU, which runs on the thread that created it. */
+
 import { type Gpa, PAGE_SIZE, type VmId } from '../../core/addresses.js';
+import { DmaBlock } from '../../core/dma-block.js';
 import { MptError } from '../../core/errors.js';
 import { GuestRam, type MappedRegion, mapRegion, type RamRegion } from '../../core/guest-ram.js';
 import type { IoRequest } from '../../core/io-request.js';
@@ -31,6 +33,8 @@ export interface KvmVmOwner {
 /** One RAM region and the host memory behind it. */
 export interface KvmRam extends MappedRegion {
   readonly hva: number;
+  /** The region by DMA address, which is the host's. */
+  readonly block: DmaBlock;
 }
 
 export class KvmMachine implements Machine {
@@ -139,6 +143,7 @@ export class KvmMachine implements Machine {
   #mapRam({ gpa, size }: RamRegion): KvmRam {
     const mapping = this.#own(OwnedMapping.anonymous(this.#owner.sys, size, 'guest RAM'));
     this.slots.add(gpa / PAGE_SIZE, size / PAGE_SIZE, mapping.hva);
-    return { ...mapRegion(gpa, new Uint8Array(mapping.buffer)), hva: mapping.hva };
+    const region = mapRegion(gpa, new Uint8Array(mapping.buffer));
+    return { ...region, hva: mapping.hva, block: new DmaBlock(mapping.hva, region.bytes) };
   }
 }

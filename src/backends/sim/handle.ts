@@ -1,5 +1,7 @@
 /** The operations of one attached vGPU on the simulation. */
+
 import { DmaAddress, type Gfn, type Gpa, Mfn, PAGE_SIZE } from '../../core/addresses.js';
+import type { DmaBlock } from '../../core/dma-block.js';
 import { MptError } from '../../core/errors.js';
 import type { HostPages, VgpuAttachment } from '../../core/mpt.js';
 import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
@@ -209,6 +211,11 @@ export class SimHandle extends MptHandle {
   protected override doDmaView(address: DmaAddress, length: number): Uint8Array {
     this.#sim.faults.check('dma_view');
     return this.#sim.hostMemory.view(address, length);
+  }
+
+  protected override doDmaBlock(address: DmaAddress): DmaBlock | undefined {
+    this.#sim.faults.check('dma_view');
+    return this.#sim.hostMemory.find(address, PAGE_SIZE)?.dma;
   }
 
   protected override doDmaCopyFrom(address: DmaAddress, target: Uint8Array, offset: number, length: number): void {

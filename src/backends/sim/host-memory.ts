@@ -2,7 +2,9 @@
  * The simulated machine address space: which host bytes are behind a machine frame. Guest RAM and host pages live in
  * it as blocks. A block's frame numbers keep the alignment of its guest frames within 2 MiB and never equal them.
  */
+
 import { HUGE_PAGE_SIZE, PAGE_SIZE } from '../../core/addresses.js';
+import { DmaBlock } from '../../core/dma-block.js';
 import { MptError } from '../../core/errors.js';
 import { RangeSet } from '../../core/ranges.js';
 import { MACHINE_BASE, MACHINE_LIMIT } from './abi.js';
@@ -12,6 +14,7 @@ export interface HostBlock {
   readonly base: number;
   readonly size: number;
   readonly bytes: Uint8Array;
+  readonly dma: DmaBlock;
 }
 
 export class HostMemory {
@@ -30,7 +33,8 @@ export class HostMemory {
     // One huge page stays empty after each block, so that running past an end is always refused.
     const next = (Math.floor((base + size) / HUGE_PAGE_SIZE) + 2) * HUGE_PAGE_SIZE;
     if (next >= MACHINE_LIMIT) throw new MptError('NO_MEMORY', 'the simulated machine address space is used up', { size });
-    const block = { base, size, bytes: bytes ?? allocateBytes(size) };
+    const memory = bytes ?? allocateBytes(size);
+    const block = { base, size, bytes: memory, dma: new DmaBlock(base, memory) };
     this.#next = next;
     this.#blocks.add(base, base + size - 1, block);
     return block;

@@ -1,8 +1,11 @@
 /** The operations of one attached vGPU over the memory and interrupts of its client. */
+
 import { DmaAddress, type Gfn, type Gpa, Mfn, PAGE_SIZE } from '../../core/addresses.js';
+import { DmaBlock } from '../../core/dma-block.js';
 import { MptError } from '../../core/errors.js';
 import type { VgpuAttachment } from '../../core/mpt.js';
 import { DEFAULT_LIMITS, MptHandle } from '../../core/mpt-handle.js';
+import type { MappedRegion } from '../../core/ram-access.js';
 import { PageSnapshots } from '../../native/page-snapshots.js';
 import { TRACKED_PAGES_MAX, VM_FRAMES } from './abi.js';
 import type { PresentedFunction } from './presented.js';
@@ -19,6 +22,8 @@ export interface VfioUserVm {
 export class VfioUserHandle extends MptHandle {
   readonly presented: PresentedFunction;
   readonly #vm: VfioUserVm;
+  /** By what the client mapped. */
+  readonly #blocks = new WeakMap<MappedRegion, DmaBlock>();
   readonly #snapshots = new PageSnapshots((gfn, target) => this.#readPage(gfn, target));
 
   constructor(backend: ServingBackend, vm: VfioUserVm, vgpu: VgpuAttachment, presented: PresentedFunction) {
@@ -97,6 +102,18 @@ export class VfioUserHandle extends MptHandle {
 
   protected override doDmaView(address: DmaAddress, length: number): Uint8Array {
     return this.presented.memory.view(address - this.#vm.firstFrame * PAGE_SIZE, length);
+  }
+
+  protected override doDmaBlock(address: DmaAddress): DmaBlock | undefined {
+    const window = this.#vm.firstFrame * PAGE_SIZE;
+    const piece = this.presented.memory.find(address - window);
+    if (piece === undefined) return undefined;
+    let block = this.#blocks.get(piece);
+    if (block === undefined) {
+      block = new DmaBlock(window + piece.gpa, piece.bytes);
+      this.#blocks.set(piece, block);
+    }
+    return block;
   }
 
   /** @throws MptError NOT_RAM unless the range is memory that this process has mapped as one piece */

@@ -78,6 +78,30 @@ export const DMA_VIEW_CASES: readonly ConformanceCase[] = group('dma', { operati
     },
   },
   {
+    name: 'block-shows-the-page',
+    rule: 'Where a mapped page lies in a block, its bytes are as far from the first byte as the addresses are, and live as those of a view.',
+    run(ctx) {
+      const address = map(ctx.handle);
+      const block = ctx.handle.block(address);
+      if (block === undefined) return;
+      const from = address - block.start;
+      ctx.poke(SCRATCH, pattern(PAGE_SIZE, 5));
+      sameBytes(block.bytes.subarray(from, from + PAGE_SIZE), pattern(PAGE_SIZE, 5), 'the page');
+      block.bytes.set(pattern(32, 6), from + 200);
+      sameBytes(ctx.peek(SCRATCH + 200, 32), pattern(32, 6), 'guest memory');
+    },
+  },
+  {
+    name: 'block-of-unmapped-page',
+    rule: 'Of an address that is not mapped no block is given: NOT_MAPPED.',
+    run(ctx) {
+      const address = map(ctx.handle);
+      refuses('NOT_MAPPED', () => ctx.handle.block(at(address, PAGE_SIZE)));
+      ctx.handle.dmaUnmapGuestPage(address);
+      refuses('NOT_MAPPED', () => ctx.handle.block(address));
+    },
+  },
+  {
     name: 'forged-address',
     rule: 'Addresses that were never handed out are refused: frame numbers, guest addresses, zero.',
     run(ctx) {

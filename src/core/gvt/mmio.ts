@@ -2,7 +2,7 @@
  * Guest accesses to BAR0 and BAR2 (facts: gvt.md 4.7): routes a guest-physical address to the register file, the GGTT's
  * entries or the aperture.
  */
-import { PAGE_SIZE } from '../addresses.js';
+import { PAGE_SIZE, pageOffset } from '../addresses.js';
 import { Status } from '../gvt-ops.js';
 import type { AccessValue } from '../io-request.js';
 import type { Bars } from './bars.js';
@@ -61,8 +61,7 @@ export class Mmio {
    */
   read(gpa: number, value: AccessValue, size: number): Status {
     this.#statistics.mmioReads++;
-    const offset = gpa - this.#bars.bar0;
-    this.#count(offset);
+    const offset = this.#locate(gpa);
     let status: Status = Status.EFAULT;
     if (!powerOfTwoTo8(size)) status = Status.EINVAL;
     else if (offset >= 0 && offset + size <= BAR0_SIZE) status = this.#readBar0(offset, value, size);
@@ -74,8 +73,7 @@ export class Mmio {
   /** Store, same rules; also what the register's handler answers. */
   write(gpa: number, value: AccessValue, size: number): Status {
     this.#statistics.mmioWrites++;
-    const offset = gpa - this.#bars.bar0;
-    this.#count(offset);
+    const offset = this.#locate(gpa);
     let status: Status = Status.EFAULT;
     if (!powerOfTwoTo8(size)) status = Status.EINVAL;
     else if (offset >= 0 && offset + size <= BAR0_SIZE) status = this.#writeBar0(offset, value, size);
@@ -84,15 +82,24 @@ export class Mmio {
     return status;
   }
 
-  /** Counts an access by what it is for (i915_reg.h; where a block begins is the Programmer's Reference Manual's, volume 2c). */
-  #count(offset: number): void {
+  /**
+   * Counts an access by what it is for (i915_reg.h; where a block begins is the Programmer's Reference Manual's, volume 2c).
+   * @returns its offset in BAR0, an integer to V8, too (guest-physical addresses are doubles, and so would all be that is computed of one), or -1
+   */
+  #locate(gpa: number): number {
     const statistics = this.#statistics;
-    if (offset < 0 || offset >= BAR0_SIZE) statistics.apertureAccesses++;
-    else if (offset >= GGTT_OFFSET) statistics.ggttAccesses++;
+    const distance = gpa - this.#bars.bar0;
+    if (!(distance >= 0 && distance < BAR0_SIZE)) {
+      statistics.apertureAccesses++;
+      return -1;
+    }
+    const offset = distance | 0;
+    if (offset >= GGTT_OFFSET) statistics.ggttAccesses++;
     else if (offset < DISPLAY_START || offset >= PCH_END) statistics.gtAccesses++;
     else if (offset >= PCH_START) statistics.pchAccesses++;
     else if (offset >= PVINFO_BASE && offset < PVINFO_BASE + PAGE_SIZE) statistics.pvinfoAccesses++;
     else statistics.displayAccesses++;
+    return offset;
   }
 
   #readBar0(offset: number, value: AccessValue, size: number): Status {
@@ -135,19 +142,19 @@ export class Mmio {
     value[0] = 0;
     value[1] = 0;
     const page = this.#ggtt.page(address);
-    const at = address % PAGE_SIZE;
+    const at = pageOffset(address);
     if ((at & (size - 1)) !== 0) return this.#readApertureBytes(address, value, size);
     if (page === undefined) return Status.OK;
     if (size >= 4) {
-      value[0] = page.u32[at >>> 2] as number;
-      if (size === 8) value[1] = page.u32[(at >>> 2) + 1] as number;
-    } else value[0] = size === 1 ? (page.bytes[at] as number) : (page.bytes[at] as number) | ((page.bytes[at + 1] as number) << 8);
+      value[0] = page.load32(at);
+      if (size === 8) value[1] = page.load32(at + 4);
+    } else value[0] = size === 1 ? page.load8(at) : page.load8(at) | (page.load8(at + 1) << 8);
     return Status.OK;
   }
 
   /** A quadword is stored as two dwords, low first; through a PCI aperture a driver cannot count on more. */
   #writeAperture(address: number, value: AccessValue, size: number): Status {
-    const at = address % PAGE_SIZE;
+    const at = pageOffset(address);
     if ((at & (size - 1)) !== 0) return this.#writeApertureBytes(address, value, size);
     const page = this.#ggtt.page(address);
     if (page === undefined) return Status.OK;
@@ -163,7 +170,7 @@ export class Mmio {
 
   #readApertureBytes(address: number, value: AccessValue, size: number): Status {
     for (let i = 0; i < size; i++) {
-      const byte = this.#ggtt.page(address + i)?.bytes[(address + i) % PAGE_SIZE] ?? 0;
+      const byte = this.#ggtt.page(address + i)?.load8(pageOffset(address + i)) ?? 0;
       value[i >>> 2] = (value[i >>> 2] as number) | (byte << ((i & 3) * 8));
     }
     return Status.OK;
@@ -172,7 +179,7 @@ export class Mmio {
   #writeApertureBytes(address: number, value: AccessValue, size: number): Status {
     for (let i = 0; i < size; i++) {
       const page = this.#ggtt.page(address + i);
-      page?.store8((address + i) % PAGE_SIZE, (value[i >>> 2] as number) >>> ((i & 3) * 8));
+      page?.store8(pageOffset(address + i), (value[i >>> 2] as number) >>> ((i & 3) * 8));
     }
     return Status.OK;
   }

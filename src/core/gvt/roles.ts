@@ -2,6 +2,7 @@
  * What the parts of the device model take from each other. Each part gets the narrow role, never the whole vGPU, so
  * that submission, engine and display are tested without a guest.
  */
+import type { DmaBlock } from '../dma-block.js';
 import type { Status } from '../gvt-ops.js';
 
 /** Engines of a Broadwell GT2 and the base of their register block (i915_reg.h: RENDER_RING_BASE, …). */
@@ -70,21 +71,22 @@ export interface RegisterPort {
   readFromCommand(offset: number): number;
 }
 
-/** An array to load from; what changes it is taken away. */
-export type Loads<T extends Uint8Array | Uint32Array> = Readonly<Omit<T, 'set' | 'fill' | 'copyWithin' | 'reverse' | 'sort'>>;
-
 /**
- * One 4 KiB page of GPU-visible memory. Loads go through the arrays, which are not kept: a recording may look at the page anew each
- * time that one is asked for. Stores go through the methods; each is one aligned store where it says so. Offsets are bytes inside the page.
+ * One 4 KiB page of GPU-visible memory: loads and stores go through the methods; each is one aligned access where it says so. Offsets are bytes
+ * inside the page.
  */
 export interface GpuPage {
   /** The memory went with its VM: there is nothing to load. */
   readonly gone: boolean;
-  readonly bytes: Loads<Uint8Array>;
-  readonly u32: Loads<Uint32Array>;
-  /** Where the bytes lie, when stores may go there without these methods. */
-  readonly buffer?: ArrayBufferLike;
-  readonly start?: number;
+  /** Where the bytes lie, when they may be reached there without these methods; undefined in a recording, which tells of each access. */
+  readonly block: DmaBlock | undefined;
+  /** Of the page in its block, bytes. */
+  readonly start: number;
+  load8(offset: number): number;
+  /** One load; `offset` is a multiple of 4. */
+  load32(offset: number): number;
+  /** Bytes from `offset` on, which lie inside the page, to `target[at..]`. */
+  load(offset: number, target: Uint8Array, at: number, length: number): void;
   store8(offset: number, value: number): void;
   /** One store; `offset` is a multiple of 4. */
   store32(offset: number, value: number): void;
@@ -107,6 +109,12 @@ export interface GpuMemory {
   page(address: number): GpuPage | undefined;
   /** The same for writing. Of a page that the guest made read-only it is another one, which nobody reads: silicon drops such writes. */
   pageToWrite(address: number): GpuPage | undefined;
+  /**
+   * How far the memory behind an address goes on in one piece, over pages that follow one another in the GPU's addresses and in this process.
+   * @param first the page of the address, as `page` or, with `write`, `pageToWrite` gave it
+   * @returns bytes, at most `length`; at least the rest of the page
+   */
+  run(first: GpuPage, address: number, length: number, write: boolean): number;
   /**
    * Copies `length` bytes into `target[offset..]`, across pages: each source byte is read once.
    * @returns false when a page is missing; the target's content is then unspecified

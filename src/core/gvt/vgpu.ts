@@ -383,6 +383,7 @@ export class Vgpu implements RegisterContext, Saved {
   dropViews(): void {
     this.ggtt.dropPages();
     this.ppgtt.invalidate();
+    this.ppgtt.pages.forget();
   }
 
   displayReady(ready: boolean): void {

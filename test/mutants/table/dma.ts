@@ -1,5 +1,6 @@
 /** dma_map_guest_page, broken. */
 import { HUGE_PAGE_SIZE, PAGE_SIZE } from '../../../src/core/addresses.js';
+import { DmaBlock } from '../../../src/core/dma-block.js';
 import { type Mutant, mutantsOf } from '../mutant.js';
 import { onHandle, type Patch, recodeHandle, silentHandle, vagueHandle, vmOf } from '../patch.js';
 import { pinned, reaches } from './dma-patches.js';
@@ -198,6 +199,16 @@ export const DMA_MUTANTS: readonly Mutant[] = mutantsOf('dma_map_guest_page', [
     reaches((address, length) => address % PAGE_SIZE === PAGE_SIZE - 1 && length === 2),
   ],
   ['view-before', 'A view may begin a byte early.', 'dma/view-begins-before', reaches((_, length) => length === 2)],
+  [
+    'block-elsewhere',
+    'A block begins a page later than its bytes.',
+    'dma/block-shows-the-page',
+    onHandle('block', (original) => (address) => {
+      const block = original(address);
+      return block === undefined ? undefined : new DmaBlock(block.start - PAGE_SIZE, block.bytes);
+    }),
+  ],
+  ['block-unchecked', 'Whether the page is mapped is not looked at.', 'dma/block-of-unmapped-page', silentHandle('block', 'NOT_MAPPED')],
   ['view-empty', 'An empty view is given.', 'dma/view-zero-length', reaches((_, length) => length === 0)],
   ['view-across', 'A view passes from one mapping into the next.', 'dma/view-across-two-mappings', reaches((_, length) => length === 8)],
   [

@@ -3,8 +3,8 @@
  * through private buffers: what was read from the guest is what is computed with and written. Fills and plain copies need none: they go
  * from page to page, and over pages that lie together in one piece.
  */
-import { PAGE_SIZE } from '../../addresses.js';
-import { copyAcross, fillAcross, follows } from '../gpu-page.js';
+import { PAGE_SIZE, pageOffset } from '../../addresses.js';
+import { copyAcross, fillAcross } from '../gpu-page.js';
 import type { GpuMemory, GpuPage } from '../roles.js';
 import { type BlitJob, MAX_ROW_BYTES } from './blit-job.js';
 import { rowAt } from './row-order.js';
@@ -74,7 +74,7 @@ function isOnePiece({ plain, destination, source: from, rowBytes, order, rows }:
 
 const isApart = (a: number, b: number, length: number): boolean => Math.abs(a - b) >= length;
 
-/** What `findRun` found: the first page, and the bytes from the address on that lie in pages that follow one another. */
+/** What `findRun` found: the first page, and the bytes from the address on that lie in one piece. */
 let runPage: GpuPage | undefined;
 let runLength = 0;
 
@@ -82,15 +82,8 @@ let runLength = 0;
 function findRun(memory: GpuMemory, at: number, length: number, write: boolean): boolean {
   const first = write ? memory.pageToWrite(at) : memory.page(at);
   if (first === undefined) return false;
-  let n = Math.min(length, PAGE_SIZE - (at % PAGE_SIZE));
-  for (let last: GpuPage = first; n < length; ) {
-    const next = write ? memory.pageToWrite(at + n) : memory.page(at + n);
-    if (next === undefined || !follows(last, next)) break;
-    n += Math.min(length - n, PAGE_SIZE);
-    last = next;
-  }
   runPage = first;
-  runLength = n;
+  runLength = memory.run(first, at, length, write);
   return true;
 }
 
@@ -98,7 +91,7 @@ function findRun(memory: GpuMemory, at: number, length: number, write: boolean):
 function fill(memory: GpuMemory, at: number, length: number, pattern: number): boolean {
   for (let done = 0; done < length; done += runLength) {
     if (!findRun(memory, at + done, length - done, true)) return false;
-    fillAcross(runPage as GpuPage, (at + done) % PAGE_SIZE, runLength, pattern);
+    fillAcross(runPage as GpuPage, pageOffset(at + done), runLength, pattern);
   }
   return true;
 }
@@ -109,7 +102,7 @@ function copy(memory: GpuMemory, from: number, to: number, length: number): bool
     if (!findRun(memory, from + done, length - done, false)) return false;
     const page = runPage as GpuPage;
     if (!findRun(memory, to + done, runLength, true)) return false;
-    copyAcross(page, (from + done) % PAGE_SIZE, runPage as GpuPage, (to + done) % PAGE_SIZE, runLength);
+    copyAcross(page, pageOffset(from + done), runPage as GpuPage, pageOffset(to + done), runLength);
     done += runLength;
   }
   return true;
@@ -166,7 +159,7 @@ function writeRow(memory: GpuMemory, surface: Surface, row: number, length: numb
     const at = addressAt(surface, row, done);
     const page = memory.pageToWrite(at);
     if (page === undefined) return false;
-    const offset = at % PAGE_SIZE;
+    const offset = pageOffset(at);
     const n = Math.min(length - done, PAGE_SIZE - offset, spanAt(surface, done));
     page.store(offset, target, done, done + n);
     done += n;

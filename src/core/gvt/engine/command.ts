@@ -1,5 +1,5 @@
 /** What a command of the command streamer is: its length, and what executing it asks of the streamer. */
-import { PAGE_SIZE } from '../../addresses.js';
+import { pageOffset } from '../../addresses.js';
 import type { BlitJob } from './blit-job.js';
 import type { CommandStreamer } from './streamer.js';
 
@@ -57,5 +57,5 @@ export function withDword(streamer: CommandStreamer, length: number, use: (dword
   if (streamer.drops(ggtt)) return undefined;
   const address = gpuAddress(command[2] as number, command[3] as number);
   const page = streamer.page(ggtt, address);
-  return page === undefined ? unmapped(ggtt, address) : use(page.u32[(address % PAGE_SIZE) >> 2] as number);
+  return page === undefined ? unmapped(ggtt, address) : use(page.load32(pageOffset(address) & ~3));
 }

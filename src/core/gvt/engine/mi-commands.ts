@@ -1,5 +1,5 @@
 /** The MI commands that write memory and registers or raise interrupts (facts: gvt.md 4.16, 8.6; i915.md). */
-import { PAGE_SIZE } from '../../addresses.js';
+import { pageOffset } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
 import type { GvtEvent } from '../roles.js';
 import { badLength, type Execute, type Flow, fault, gpuAddress, USE_GGTT, unmapped, withDword } from './command.js';
@@ -26,9 +26,9 @@ function store(streamer: CommandStreamer, ggtt: boolean, address: number, low: n
   if (streamer.drops(ggtt)) return undefined;
   const page = streamer.pageToWrite(ggtt, address);
   if (page === undefined) return unmapped(ggtt, address);
-  if (high === undefined) page.store32((address % PAGE_SIZE) & ~3, low);
+  if (high === undefined) page.store32(pageOffset(address) & ~3, low);
   else if (address % 8 !== 0) return fault('a qword is not aligned');
-  else page.store64(address % PAGE_SIZE, low, high);
+  else page.store64(pageOffset(address), low, high);
   return undefined;
 }
 
@@ -93,7 +93,7 @@ export const copyMemMem: Execute = (streamer, length) => {
   const source = gpuAddress(command[3] as number, command[4] as number);
   const page = streamer.page(from, source);
   if (page === undefined) return unmapped(from, source);
-  const value = page.u32[(source % PAGE_SIZE) >> 2] as number;
+  const value = page.load32(pageOffset(source) & ~3);
   return store(streamer, to, gpuAddress(command[1] as number, command[2] as number), value, undefined);
 };
 

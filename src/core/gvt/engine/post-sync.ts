@@ -1,5 +1,5 @@
 /** The write that FLUSH_DW and PIPE_CONTROL make when all work before them is done. */
-import { PAGE_SIZE } from '../../addresses.js';
+import { PAGE_SIZE, pageOffset } from '../../addresses.js';
 import { type Flow, fault, unmapped } from './command.js';
 import { ENGINE_REGISTER } from './engine-registers.js';
 import type { CommandStreamer } from './streamer.js';
@@ -39,11 +39,11 @@ export function postSync(streamer: CommandStreamer, write: PostSync): Flow | und
   const page = streamer.pageToWrite(ggtt, address);
   if (page === undefined) return unmapped(ggtt, address);
   if (operation === WRITE_IMMEDIATE && write.high === undefined) {
-    page.store32((address % PAGE_SIZE) & ~3, write.low);
+    page.store32(pageOffset(address) & ~3, write.low);
     return undefined;
   }
   if (address % 8 !== 0) return fault('a qword is not aligned');
-  const offset = address % PAGE_SIZE;
+  const offset = pageOffset(address);
   if (operation === WRITE_IMMEDIATE) page.store64(offset, write.low, write.high as number);
   // Nothing is rasterised, so no depth was counted.
   else if (operation === WRITE_DEPTH_COUNT) page.store64(offset, 0, 0);

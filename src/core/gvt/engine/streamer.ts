@@ -5,7 +5,7 @@
  *
  * The ring and batches in the GGTT are privileged. What a batch in per-process memory may not do, silicon drops, and so does this.
  */
-import { PAGE_SIZE } from '../../addresses.js';
+import { PAGE_SIZE, pageOffset } from '../../addresses.js';
 import type { Engine, GpuMemory, GpuPage, GvtEvent } from '../roles.js';
 import type { Saved, StateStream } from '../state/stream.js';
 import { exchangeRing, type RingState } from '../submission/context-image.js';
@@ -364,7 +364,7 @@ export class CommandStreamer implements Saved {
     const space = this.#depth === 0 ? GGTT_SPACE : (this.#spaces[this.#depth - 1] as number);
     const offset = at - this.#pageAt;
     if (offset >= 0 && offset < PAGE_SIZE && space === this.#pageSpace) return this.#words[offset >> 2] as number;
-    const pageAt = at - (at % PAGE_SIZE);
+    const pageAt = at - pageOffset(at);
     this.#pageAt = NO_PAGE;
     this.spent += FETCH_UNITS;
     if (!this.memory(space === GGTT_SPACE).copyIn(pageAt, this.#page, 0, PAGE_SIZE)) return -1;

@@ -4,10 +4,10 @@
  */
 import { type DmaAddress, Gfn, HUGE_PAGE_SIZE, hex, PAGE_SIZE } from '../../addresses.js';
 import type { DmaMapper, GuestMemory } from '../../mpt.js';
-import { viewPage } from '../gpu-page.js';
 import { isGone, refusedByHypervisor } from '../guest-error-log.js';
-import type { GpuPage, GuestErrorLog } from '../roles.js';
+import type { GuestErrorLog } from '../roles.js';
 import { ENTRIES } from './entry.js';
+import { Spares } from './spares.js';
 
 /** What leaf pages need of the vGPU. */
 export interface LeafParts {
@@ -21,42 +21,46 @@ export interface LeafParts {
   mappedPages: number;
 }
 
-const SCRATCH = -1;
+/** No page is there: the GPU sees the scratch page. */
+export const SCRATCH = -1;
+/** Nothing is mapped here. */
+const NO_ADDRESSES = new Float64Array(ENTRIES).fill(SCRATCH);
+/** All SCRATCH. */
+const addressArrays = new Spares(64, () => new Float64Array(ENTRIES).fill(SCRATCH));
 
 export class LeafPages {
   readonly #parts: LeafParts;
-  /** DMA address of each page, or SCRATCH. Allocated with the first page. */
-  #addresses: Float64Array | undefined;
-  readonly #pages = new Array<GpuPage | undefined>(ENTRIES).fill(undefined);
+  /** DMA address of each page, or SCRATCH. One of its own from the first page on. */
+  #addresses = NO_ADDRESSES;
+  /** Of these, SCRATCH not counted. */
+  #mapped = 0;
   /** One mapping for all of them. */
   #huge = SCRATCH;
+  /** That cannot be. */
+  #inPieces = false;
 
   constructor(parts: LeafParts) {
     this.#parts = parts;
   }
 
-  /** The page with this number if it was reached before. */
-  known(index: number): GpuPage | undefined {
-    const page = this.#pages[index];
-    return page !== undefined && !page.gone ? page : undefined;
+  /** DMA address of the page with this number if it was reached before, else SCRATCH. */
+  known(index: number): number {
+    return this.#huge === SCRATCH ? (this.#addresses[index] as number) : this.#huge + index * PAGE_SIZE;
   }
 
-  /** Maps the frame as the page with this number, or undefined when it cannot be: the GPU then sees scratch, which is no page. */
-  map(index: number, gfn: Gfn): GpuPage | undefined {
-    const { dma } = this.#parts;
-    const addresses = this.#table();
-    let address = addresses[index] as number;
+  /** Maps the frame as the page with this number. @returns its DMA address, or SCRATCH when it cannot be mapped */
+  map(index: number, gfn: Gfn): number {
     try {
-      if (address === SCRATCH) {
-        if (!this.#valid(gfn)) return undefined;
-        address = dma.dmaMapGuestPage(gfn, PAGE_SIZE);
-        addresses[index] = address;
-        this.#parts.mappedPages++;
-      }
-      return this.#view(index, address);
+      if (!this.#valid(gfn)) return SCRATCH;
+      const address = this.#parts.dma.dmaMapGuestPage(gfn, PAGE_SIZE);
+      if (this.#addresses === NO_ADDRESSES) this.#addresses = addressArrays.take();
+      this.#addresses[index] = address;
+      this.#mapped++;
+      this.#parts.mappedPages++;
+      return address;
     } catch (error) {
       refusedByHypervisor(this.#parts.log, error);
-      return undefined;
+      return SCRATCH;
     }
   }
 
@@ -64,35 +68,30 @@ export class LeafPages {
    * The same for a page of the 2 MiB page that starts at `first`: one mapping of 2 MiB where the hypervisor can, else one for each
    * page that is reached.
    */
-  mapHuge(index: number, first: Gfn): GpuPage | undefined {
+  mapHuge(index: number, first: Gfn): number {
     const { dma, hugePages } = this.#parts;
-    if (this.#huge === SCRATCH && this.#addresses === undefined && hugePages) {
+    if (hugePages && !this.#inPieces) {
       try {
         this.#huge = dma.dmaMapGuestPage(first, HUGE_PAGE_SIZE);
         this.#parts.mappedPages += ENTRIES;
+        return this.known(index);
       } catch (error) {
-        if (isGone(error)) return undefined;
+        if (isGone(error)) return SCRATCH;
         // Not in one piece, or a part of it is no RAM: each page for itself.
-        this.#table();
+        this.#inPieces = true;
       }
     }
-    if (this.#huge === SCRATCH) return this.map(index, Gfn(first + index));
-    try {
-      return this.#view(index, this.#huge + index * PAGE_SIZE);
-    } catch (error) {
-      refusedByHypervisor(this.#parts.log, error);
-      return undefined;
-    }
+    return this.map(index, Gfn(first + index));
   }
 
   /** Its entry changed. @returns whether a page was mapped */
   drop(index: number): boolean {
-    const addresses = this.#addresses;
-    this.#pages[index] = undefined;
-    if (addresses === undefined || addresses[index] === SCRATCH) return false;
-    this.#unmap(addresses[index] as number);
-    addresses[index] = SCRATCH;
+    const address = this.#addresses[index] as number;
+    if (address === SCRATCH) return false;
+    this.#addresses[index] = SCRATCH;
+    this.#mapped--;
     this.#parts.mappedPages--;
+    this.#unmap(address);
     return true;
   }
 
@@ -103,13 +102,9 @@ export class LeafPages {
       this.#huge = SCRATCH;
       this.#parts.mappedPages -= ENTRIES;
     }
-    if (this.#addresses !== undefined) for (let i = 0; i < ENTRIES; i++) this.drop(i);
-    this.#pages.fill(undefined);
-  }
-
-  #table(): Float64Array {
-    this.#addresses ??= new Float64Array(ENTRIES).fill(SCRATCH);
-    return this.#addresses;
+    for (let i = 0; this.#mapped > 0; i++) this.drop(i);
+    if (this.#addresses !== NO_ADDRESSES) addressArrays.give(this.#addresses);
+    this.#addresses = NO_ADDRESSES;
   }
 
   #valid(gfn: Gfn): boolean {
@@ -117,12 +112,6 @@ export class LeafPages {
     if (frames === undefined || frames.isValidGfn(gfn)) return true;
     log.guestError(`PPGTT: the frame ${hex(gfn)} is not guest memory`);
     return false;
-  }
-
-  #view(index: number, address: number): GpuPage {
-    const page = viewPage(this.#parts.dma, address as DmaAddress);
-    this.#pages[index] = page;
-    return page;
   }
 
   #unmap(address: number): void {

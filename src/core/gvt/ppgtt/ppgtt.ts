@@ -4,6 +4,7 @@
  */
 import { type Gfn, hex } from '../../addresses.js';
 import { Status } from '../../gvt-ops.js';
+import { DmaPages } from '../gpu-page.js';
 import type { GpuMemory, PpgttRoot, ProcessMemory } from '../roles.js';
 import type { Saved, StateStream } from '../state/stream.js';
 import { AddressSpace, type SpaceOwner } from './address-space.js';
@@ -35,6 +36,8 @@ const COUNT_MAX = 2 ** 32 - 1;
 
 export class Ppgtt implements ProcessMemory, SpaceOwner, Saved {
   readonly shadow: Shadow;
+  /** Not saved: views of the host's memory. */
+  readonly pages: DmaPages;
   readonly #parts: ShadowParts;
   /** The one used last is the last. Not saved: found again by their roots. */
   readonly #spaces = new Map<Key, AddressSpace>();
@@ -48,6 +51,7 @@ export class Ppgtt implements ProcessMemory, SpaceOwner, Saved {
   constructor(parts: ShadowParts) {
     this.#parts = parts;
     this.shadow = new Shadow(parts);
+    this.pages = new DmaPages(parts.dma);
   }
 
   /** Address spaces that may hold tables. */

@@ -5,6 +5,7 @@
 import type { Gfn } from '../../addresses.js';
 import { ENTRIES, KINDS, type Kind, PAGES_64K, Kind as TableKind } from './entry.js';
 import { LeafPages, type LeafParts } from './leaf-pages.js';
+import { Spares } from './spares.js';
 
 /** How writes to the frame come to be known. */
 export const Watch = {
@@ -17,11 +18,28 @@ export const Watch = {
 } as const;
 export type Watch = (typeof Watch)[keyof typeof Watch];
 
-export class TableFrame {
-  readonly gfn: Gfn;
-  /** The entries as last read: low and high dword each. */
+/** A page of entries. */
+export class TableCopy {
+  /** Low and high dword of each. */
   readonly words = new Uint32Array(ENTRIES * 2);
   readonly bytes = new Uint8Array(this.words.buffer);
+  /** To compare two at once, see `differsAt`. */
+  readonly doubles = new Float64Array(this.words.buffer);
+}
+/** Of a frame that was given up: all of it leads nowhere. */
+const NO_ENTRIES = new TableCopy();
+
+type Children = (ShadowTable | LeafPages | undefined)[];
+
+/** What is in them is written over. */
+const copies = new Spares(64, () => new TableCopy());
+/** All undefined. */
+const childArrays = new Spares(16, (): Children => new Array(ENTRIES).fill(undefined));
+
+export class TableFrame {
+  readonly gfn: Gfn;
+  /** The entries as last read. */
+  copy = copies.take();
   /** By kind. */
   readonly tables: (ShadowTable | undefined)[] = new Array(KINDS).fill(undefined);
   watch: Watch = Watch.UNTRACKED;
@@ -36,6 +54,17 @@ export class TableFrame {
 
   constructor(gfn: Gfn) {
     this.gfn = gfn;
+  }
+
+  /** Nobody uses it any more. */
+  giveUp(): void {
+    copies.give(this.copy);
+    this.copy = NO_ENTRIES;
+  }
+
+  /** Low and high dword of each entry. */
+  get words(): Uint32Array {
+    return this.copy.words;
   }
 
   /** Its shadow tables. */
@@ -83,13 +112,13 @@ export class ShadowTable {
   /** A page table's pages. */
   readonly leaf: LeafPages | undefined;
   /** What a directory's entries lead to. */
-  readonly children: (ShadowTable | LeafPages | undefined)[] | undefined;
+  children: Children | undefined;
 
   constructor(frame: TableFrame, kind: Kind, parts: LeafParts) {
     this.frame = frame;
     this.kind = kind;
     if (kind <= TableKind.PT) this.leaf = new LeafPages(parts);
-    else this.children = new Array(ENTRIES).fill(undefined);
+    else this.children = childArrays.take();
   }
 
   /** Forgets what an entry led to, since it changed. @returns whether it led anywhere */
@@ -114,6 +143,10 @@ export class ShadowTable {
   /** Forgets everything. */
   release(put: (table: ShadowTable) => void): void {
     this.leaf?.release();
-    if (this.children !== undefined) for (let i = 0; i < ENTRIES; i++) this.unlink(i, put);
+    const { children } = this;
+    if (children === undefined) return;
+    for (let i = 0; i < ENTRIES; i++) if (children[i] !== undefined) this.unlink(i, put);
+    this.children = undefined;
+    childArrays.give(children);
   }
 }

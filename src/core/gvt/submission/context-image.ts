@@ -113,7 +113,7 @@ const RESTORE_INHIBIT = 1;
 export function finishContext(memory: GpuMemory, lrca: number, head: number, ticks: number): boolean {
   const page = memory.page(lrca + PAGE_SIZE);
   if (page === undefined) return false;
-  page.store32(CONTEXT_CONTROL, (page.u32[CONTEXT_CONTROL >> 2] as number) & ~RESTORE_INHIBIT);
+  page.store32(CONTEXT_CONTROL, page.load32(CONTEXT_CONTROL) & ~RESTORE_INHIBIT);
   page.store32(TIMESTAMP, ticks);
   page.store32(HEAD, head);
   return true;
