@@ -127,6 +127,8 @@ ${table(
   }),
 )}
 
+No ACRN machine has been tried: what the stand-in is, and what to do on a real service VM, is in [acrn.md](acrn.md).
+
 Page track has two levels; cases about one run at it where the backend offers it. A result is taken by \`node scripts/support-matrix.mjs --add RUN FILE\`.
 
 ## Cases that pass, by operation
