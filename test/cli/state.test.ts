@@ -1,6 +1,6 @@
 /** `mpt state` and `mpt serve --restore` as an operator uses them, with a guest of ours connected to the server. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -28,14 +28,19 @@ interface Server {
   stop(): Promise<number | null>;
 }
 
-async function serve(t: Test, ...args: string[]): Promise<Server> {
+const serve = (t: Test, ...args: string[]): Promise<Server> => serveBy(t, [process.execPath, MPT], ...args);
+
+async function serveBy(t: Test, [command, ...first]: readonly [string, ...string[]], ...args: string[]): Promise<Server> {
   const path = join(folder, `${sockets++}.sock`);
-  const child: ChildProcess = spawn(process.execPath, [MPT, 'serve', '--socket', path, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const words = [...first, 'serve', '--socket', path, ...args];
+  const child: ChildProcess = spawn(command, words, { stdio: ['ignore', 'pipe', 'pipe'] });
   const output = { text: '' };
+  const told = new EventEmitter();
   const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
   await new Promise<void>((resolve, reject) => {
     const take = (piece: Buffer): void => {
       output.text += piece;
+      told.emit('more');
       if (output.text.includes('Ctrl-C ends it')) resolve();
     };
     child.stdout?.on('data', take);
@@ -50,7 +55,7 @@ async function serve(t: Test, ...args: string[]): Promise<Server> {
     await stop();
   });
   const until = async (pattern: RegExp): Promise<void> => {
-    while (!pattern.test(output.text)) await once(child.stdout as NonNullable<typeof child.stdout>, 'data');
+    while (!pattern.test(output.text)) await once(told, 'more');
   };
   return { path, output, until, stop };
 }
@@ -150,6 +155,31 @@ t.test('a full disk: nothing is lost, not even a vGPU that was to be put away', 
   guest.close();
 });
 
+t.test(
+  'a recording and a trace that fill the disk: a line for each, and the device goes on',
+  { skip: noNamespaces() ?? false },
+  async (t) => {
+    const script = 'mount -t tmpfs -o size=8k none /mnt && exec "$0" "$@"';
+    const command = ['unshare', '--mount', 'sh', '-c', script, process.execPath, MPT] as const;
+    const server = await serveBy(t, [...command], '--device', 'gvt', '--record', '/mnt/x.mptrec', '--trace', '/mnt/x.json');
+    const guest = connect(server.path);
+    const work = new QueuedWork(guest);
+    work.queue();
+    t.match(work.finish(), QueuedWork.expected);
+    // Engine resets, and numbers that do not pack: more than a page of either file.
+    for (let i = 0; i < 3000; i++) {
+      guest.write(0xe000_0000 + 0x941c, 4, 1 << (1 + (i % 4)));
+      guest.write(0xe000_0000 + 0x4_4308, 4, Math.imul(i, 2_654_435_761) >>> 0);
+    }
+    await server.until(/mpt: the recording has ended: record: the recording \/mnt\/x\.mptrec cannot be written; errno 28 ENOSPC\n/);
+    await server.until(/mpt: the trace has ended: trace: the trace \/mnt\/x\.json cannot be written; errno 28 ENOSPC\n/);
+    t.equal(server.output.text.match(/has ended/g)?.length, 2, 'told once');
+    t.notMatch(server.output.text, /gone|the guest:/);
+    guest.close();
+    t.equal(await server.stop(), 0);
+  },
+);
+
 t.test('wrong usage', async (t) => {
   const server = await serve(t, '--device', 'mbochs');
   const file = join(folder, 'never.state');
@@ -245,5 +275,8 @@ t.test('a vGPU of the daemon', async (t) => {
   t.match(mpt('state', path, '--save', file, '--pause'), { code: 0, stderr: '' });
   t.match(mpt('state', path, '--restore', file), { code: 0, stderr: '' });
   t.match(work.finish(), QueuedWork.expected);
+  t.match(mpt('state', path, '--save', file, '--pause'), { code: 0 });
   guest.close();
+  await daemon.until(/client gone.*disconnected/);
+  t.match(await daemon.ask({ op: 'show', uuid: id }), { inUse: false }, 'put away or not, it is free when its client goes');
 });

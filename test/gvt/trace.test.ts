@@ -262,6 +262,11 @@ t.test('mpt run --trace: as many workloads as it tells', async (t) => {
     commands,
   );
   t.match(mpt('run', '--trace', join(folder, 'no', 'such')).stderr, /^mpt: IO: trace: .*no.such cannot be written; errno 2 ENOENT\n$/);
+  t.match(
+    mpt('run', '--trace-limit', '5').stderr,
+    /^mpt: INVALID_ARGUMENT: trace: --trace-limit is for --trace; give --trace FILE, or leave it out\n$/,
+  );
+  t.match(mpt('run', '--trace', path, '--trace-limit', '0').stderr, /must be a whole number of MiB from 1/);
   t.match(mpt('serve', '--device', 'mdpy', '--socket', join(folder, 's'), '--trace', path).stderr, /--trace is for --device gvt/);
 });
 
