@@ -28,6 +28,7 @@ export const GVT_ROWS: readonly Row[] = [
   resync(1, 3),
   resync(512, 3),
   row('ggtt-update', ['ggtt'], ['ggtt'], { target: 2 }),
+  row('blit-clear', ['blit', 'clear'], ['blit', 'fill'], { unit: MS, target: 1.5 }),
   row('blit-fill', ['blit', 'fill'], ['blit', 'fill'], { unit: MS, target: 1.5 }),
   row('blit-copy', ['blit', 'copy'], ['blit', 'copy'], { unit: MS, target: 1.5 }),
   row('submission/silent', ['submission', 'silent'], ['exits', 'mmio-write', IMAGE], { unit: US }),

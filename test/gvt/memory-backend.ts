@@ -1,6 +1,8 @@
 /** The smallest backend that the device model runs on: one VM's RAM in an array, everything else recorded. */
+
 import { DmaAddress, Gfn, type Gpa, type Hva, Mfn, VmId } from '../../src/core/addresses.js';
 import type { Capabilities } from '../../src/core/capabilities.js';
+import { DmaBlock } from '../../src/core/dma-block.js';
 import { MptError } from '../../src/core/errors.js';
 import { GuestRam, mapRegion } from '../../src/core/guest-ram.js';
 import { type Connector, DEFAULT_CONNECTOR } from '../../src/core/gvt/display/connector.js';
@@ -46,6 +48,9 @@ export class MemoryBackend extends MptBackend {
   readonly traps = new Map<number, number>();
   readonly tracked = new Set<number>();
   readonly mapped = new Map<number, number>();
+  /** Whether pages lie in blocks, as on KVM, or each has a view of its own, as on Xen. */
+  blocks = false;
+  readonly #block = new DmaBlock(DMA_BASE, (this.ram.regions[0] as { bytes: Uint8Array }).bytes);
   /** Operations that fail with HYPERVISOR. */
   readonly broken = new Set<string>();
 
@@ -62,6 +67,10 @@ export class MemoryBackend extends MptBackend {
   /** The VM is destroyed. */
   end(): void {
     this.vmGone(VM);
+  }
+
+  blockAt(address: number): DmaBlock | undefined {
+    return this.blocks && address - DMA_BASE < RAM_BYTES ? this.#block : undefined;
   }
 
   fail(op: string): void {
@@ -127,6 +136,10 @@ class MemoryHandle extends MptHandle {
 
   protected override doDmaView(address: DmaAddress, length: number): Uint8Array {
     return this.#memory.ram.view(address - DMA_BASE, length);
+  }
+
+  protected override doDmaBlock(address: DmaAddress): DmaBlock | undefined {
+    return this.#memory.blockAt(address);
   }
 
   protected override doOverlapsRam(start: Gpa, end: Gpa): boolean {

@@ -1,4 +1,4 @@
-/** `blit fill|copy`: XY_COLOR_BLT or XY_SRC_COPY_BLT of 1920 x 1080 pixels of 4 bytes, from the submission to the last slice. */
+/** `blit clear|fill|copy`: XY_COLOR_BLT of a colour of four equal bytes, of another one, or XY_SRC_COPY_BLT of 1920 x 1080 pixels of 4 bytes, from the submission to the last slice. */
 import { nowNs, type Open } from '../../ours/sample.js';
 import { BCS, openVgpu, PAGE } from './vgpu.js';
 
@@ -26,7 +26,7 @@ export const open: Open = ([what]) => {
   const br13 = (3 << 24) | PITCH;
   const command = new Uint32Array(RING_STEP / 4);
   command.set(
-    what === 'fill'
+    what !== 'copy'
       ? [0x5430_0005, br13 | (0xf0 << 16), 0, corner, aperture + TARGET, 0, 0]
       : [0x54f0_0008, br13 | (0xcc << 16), 0, corner, aperture + TARGET, 0, 0, PITCH, aperture + SOURCE, 0],
   );
@@ -34,7 +34,7 @@ export const open: Open = ([what]) => {
   return (count) => {
     const start = nowNs();
     for (let i = 0; i < count; i++) {
-      command[6] = what === 'fill' ? i : 0;
+      if (what !== 'copy') command[6] = what === 'fill' ? 0x1_0000 + i : (i & 0xff) * 0x101_0101;
       ram(RING * PAGE + head, command);
       head = (head + RING_STEP) % PAGE;
       ram(image + 0x1c, [head]);

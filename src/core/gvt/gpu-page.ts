@@ -82,6 +82,11 @@ export function fillAcross(page: GpuPage, offset: number, length: number, value:
   else {
     const start = page.start + offset;
     const end = start + length;
+    // A colour of equal bytes, as black and white are, is what memset does.
+    if (value === (value & 0xff) * 0x101_0101) {
+      block.bytes.fill(value, start, end);
+      return;
+    }
     const filled = start + Math.min(length, FILLED);
     block.u32.fill(value, start / 4, filled / 4);
     for (let at = filled; at < end; at += FILLED) block.bytes.copyWithin(at, start, start + Math.min(FILLED, end - at));
