@@ -5,7 +5,7 @@
  */
 import { readdirSync } from 'node:fs';
 import t from 'tap';
-import { type AcrnBackend, type AcrnMachine, acrnModule } from '../../src/backends/acrn/index.js';
+import type { AcrnBackend, AcrnMachine } from '../../src/backends/acrn/index.js';
 import { type Gfn, Gpa, PAGE_SIZE } from '../../src/core/addresses.js';
 import type { PageTrackLevel } from '../../src/core/capabilities.js';
 import { errnoText, MptError } from '../../src/core/errors.js';
@@ -14,7 +14,7 @@ import { IoKind } from '../../src/core/io-request.js';
 import { libcSyscalls } from '../../src/native/libc.js';
 import { everyCallFailsOnce, type Outcome, steps } from '../native/fault-sweep.js';
 import { FaultySyscalls } from '../native/faulty-syscalls.js';
-import { ABIS, attach, noAcrn, noStandIn, SMALL_RAM, standIn, standInState } from './support.js';
+import { ABIS, attach, noAcrn, noStandIn, open, SMALL_RAM, standIn, standInState } from './support.js';
 
 const ERRNOS = { EINTR: 4, EAGAIN: 11, ENOMEM: 12, EFAULT: 14, EBUSY: 16, ENODEV: 19 } as const;
 /** Calls that are made again when they answer these. */
@@ -51,7 +51,7 @@ function scenario(sys: FaultySyscalls, abi: 'hsm' | 'vhm', pageTrack: PageTrackL
   };
   let backend: AcrnBackend | undefined;
   try {
-    const opened = step(() => acrnModule(sys).open({ abi, pageTrack }) as AcrnBackend);
+    const opened = step(() => open({ abi, pageTrack }, sys));
     backend = opened;
     step(() => opened.hostInit({ ...NULL_GVT_OPS, pageWritten }));
     const registerFile = step(() => opened.allocateHostPages(512));

@@ -30,7 +30,11 @@ export interface Setup {
   readonly ops?: GvtOps;
 }
 
-export const open = (options: AcrnOptions = {}, sys: Syscalls = libcSyscalls): AcrnBackend => acrnModule(sys).open(options) as AcrnBackend;
+/** What a real machine wants besides (docs/acrn.md): a JSON object of the backend's options. */
+const LOCAL = JSON.parse(process.env['ACRN_OPTIONS'] ?? '{}') as AcrnOptions;
+
+export const open = (options: AcrnOptions = {}, sys: Syscalls = libcSyscalls): AcrnBackend =>
+  acrnModule(sys).open({ ...LOCAL, ...options }) as AcrnBackend;
 
 /** A backend with one machine and one vGPU at 00:02.0. */
 export function setup({ ram = RAM, options = {}, sys = libcSyscalls, ops = NULL_GVT_OPS }: Setup = {}) {
