@@ -443,3 +443,18 @@ t.test('a report for a frame that nobody shadows, and one that spans two', async
   t.equal(gvt.writeProtectHandler(vgpu.id, (20 * PAGE_SIZE - 4) as Gpa, data, 8), Status.OK);
   t.equal(r.ppgtt.space(root).page(511 * 4096), undefined, 'its half is torn');
 });
+
+t.test('what the hypervisor refuses costs budget each time', async (t) => {
+  const r = new PpgttRig('trap');
+  const root = r.tables(16);
+  const space = r.space(root);
+  space.page(0);
+  r.ppgtt.takeCost();
+  r.backend.broken.add('dma');
+  r.entry(19, 1, 30);
+  for (let i = 0; i < 10; i++) t.equal(space.page(PAGE_SIZE), undefined);
+  t.ok(r.ppgtt.takeCost() >= 160, 'as a table does');
+  r.backend.broken.delete('dma');
+  t.ok(space.page(PAGE_SIZE));
+  t.equal(r.ppgtt.takeCost(), 1);
+});

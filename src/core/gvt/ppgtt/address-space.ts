@@ -211,6 +211,9 @@ export class AddressSpace implements GpuMemory {
     const known = pages.known(index);
     if (known !== SCRATCH) return known;
     if (!isPresent(low) || frame.isPending(entry)) return SCRATCH;
-    return pages.map(index, Gfn(frameOf(low, frame.words[entry * 2 + 1] as number) + (index - entry)));
+    const address = pages.map(index, Gfn(frameOf(low, frame.words[entry * 2 + 1] as number) + (index - entry)));
+    // What the hypervisor refuses takes as long as a table, each time.
+    if (address === SCRATCH) this.#owner.charge(1);
+    return address;
   }
 }
