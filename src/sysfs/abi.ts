@@ -38,6 +38,8 @@ export const OUT = { LENGTH: 0, ERROR: 4, UNIQUE: 8, SIZE: 16 } as const;
 export const VERSION = { MAJOR: 7, LEAST_MINOR: 31, MINOR: 38 } as const;
 /** FUSE_INIT flags: `>` opens with O_TRUNC, without a SETATTR before. */
 export const INIT_ATOMIC_O_TRUNC = 1 << 3;
+/** Where a link leads is asked once. */
+export const INIT_CACHE_SYMLINKS = 1 << 23;
 /** struct fuse_init_in: u32 major, minor, max_readahead, flags. struct fuse_init_out: 64 bytes. */
 export const INIT_IN = { MAJOR: 0, MINOR: 4, READAHEAD: 8, FLAGS: 12 } as const;
 export const INIT_OUT = {

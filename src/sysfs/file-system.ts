@@ -13,6 +13,7 @@ import {
   FATTR,
   FOPEN_DIRECT_IO,
   INIT_ATOMIC_O_TRUNC,
+  INIT_CACHE_SYMLINKS,
   INIT_IN,
   INIT_OUT,
   IO_IN,
@@ -67,7 +68,10 @@ export interface FileSystemOptions {
   readonly onWake: (kernelHandle: number) => void;
 }
 
-/** Seconds that the kernel remembers a name that stays. */
+/**
+ * Seconds that the kernel remembers a name that stays, and of every node its mode, its owner and where a link leads: a node's number is never
+ * another's, and who changes them goes through the kernel.
+ */
 const LASTING_S = 3600;
 
 /** Requests by number; what is missing is answered with ENOSYS, after which the kernel stops asking. */
@@ -201,7 +205,7 @@ export class FileSystem {
     if (request.u32(INIT_IN.MAJOR) !== VERSION.MAJOR) return INIT_OUT.SIZE;
     if (request.u32(INIT_IN.MINOR) < VERSION.LEAST_MINOR) throw new Refusal(E.NOSYS);
     view.setUint32(OUT.SIZE + INIT_OUT.READAHEAD, request.u32(INIT_IN.READAHEAD), true);
-    view.setUint32(OUT.SIZE + INIT_OUT.FLAGS, request.u32(INIT_IN.FLAGS) & INIT_ATOMIC_O_TRUNC, true);
+    view.setUint32(OUT.SIZE + INIT_OUT.FLAGS, request.u32(INIT_IN.FLAGS) & (INIT_ATOMIC_O_TRUNC | INIT_CACHE_SYMLINKS), true);
     view.setUint16(OUT.SIZE + INIT_OUT.BACKGROUND, 16, true);
     view.setUint16(OUT.SIZE + INIT_OUT.CONGESTION, 12, true);
     view.setUint32(OUT.SIZE + INIT_OUT.MAX_WRITE, this.#maxWrite, true);
@@ -220,10 +224,8 @@ export class FileSystem {
     else known.lookups++;
     reply.clear(ENTRY.SIZE);
     setU64(reply.view, OUT.SIZE + ENTRY.NODE, node.id);
-    if (node.lasting) {
-      setU64(reply.view, OUT.SIZE + ENTRY.VALID, LASTING_S);
-      setU64(reply.view, OUT.SIZE + ENTRY.ATTR_VALID, LASTING_S);
-    }
+    if (node.lasting) setU64(reply.view, OUT.SIZE + ENTRY.VALID, LASTING_S);
+    setU64(reply.view, OUT.SIZE + ENTRY.ATTR_VALID, LASTING_S);
     this.#putAttributes(node, reply.view, OUT.SIZE + ENTRY.ATTR);
     return ENTRY.SIZE;
   }
@@ -238,7 +240,7 @@ export class FileSystem {
 
   #attributesOf(node: Node, reply: Reply): number {
     reply.clear(ATTR_OUT.SIZE);
-    if (node.lasting) setU64(reply.view, OUT.SIZE + ATTR_OUT.VALID, LASTING_S);
+    setU64(reply.view, OUT.SIZE + ATTR_OUT.VALID, LASTING_S);
     this.#putAttributes(node, reply.view, OUT.SIZE + ATTR_OUT.ATTR);
     return ATTR_OUT.SIZE;
   }

@@ -4,11 +4,7 @@ import { chmodSync, closeSync, opendirSync, openSync, readlinkSync, readSync, re
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import { libcSyscalls as sys } from '../../src/native/libc.js';
-import { IN, Opcode, OUT, ROOT_ID } from '../../src/sysfs/abi.js';
-import { FileSystem } from '../../src/sysfs/file-system.js';
 import { noTree } from '../../src/sysfs/index.js';
-import { Reply, Request, setU64 } from '../../src/sysfs/message.js';
-import { Folder, readOnly } from '../../src/sysfs/node.js';
 import { uuid } from '../daemon/support.js';
 import { sh, Tree } from './support.js';
 
@@ -364,27 +360,4 @@ t.test('a listing in pieces, while vGPUs come and go', { skip }, async (t) => {
     [],
     'each that stayed',
   );
-});
-
-t.test('whoever opens folders makes nothing grow', async (t) => {
-  const root = new Folder().add(
-    'file',
-    readOnly(() => 'text'),
-  );
-  const files = new FileSystem({ root, owner: { uid: 0, gid: 0 }, onRefused: () => {}, onWake: () => {} });
-  const [request, reply] = [new Request(), new Reply()];
-  const ask = (opcode: number, node: number, body: Uint8Array = new Uint8Array(8)): DataView => {
-    request.view.setUint32(IN.OPCODE, opcode, true);
-    setU64(request.view, IN.NODE, node);
-    request.bytes.set(body, IN.SIZE);
-    request.length = IN.SIZE + body.length;
-    files.answer(request, reply, () => {});
-    return reply.view;
-  };
-  const file = ask(Opcode.LOOKUP, ROOT_ID, Buffer.from('file\0')).getUint32(OUT.SIZE, true);
-  const before = files.held;
-  for (let i = 0; i < 1000; i++) if (ask(Opcode.OPENDIR, ROOT_ID).getInt32(OUT.ERROR, true) !== 0) t.fail('an open');
-  t.same(files.held, before);
-  t.equal(ask(Opcode.OPEN, file).getInt32(OUT.ERROR, true), 0);
-  t.same(files.held, { ...before, handles: before.handles + 1 });
 });

@@ -1,6 +1,7 @@
 /*
  * fuse-server MOUNT: the least that serves the two attributes of the benchmark from /dev/fuse: a table of names, one thread, blocking reads.
- * It has the same choices as the tree: FOPEN_DIRECT_IO, names that stay are remembered by the kernel, a vGPU's is not.
+ * It has the same choices as the tree: FOPEN_DIRECT_IO; the kernel remembers names that stay, but not a vGPU's, and of all nodes attributes and where
+ * links lead.
  */
 #include "../subject.h"
 #include <errno.h>
@@ -62,19 +63,19 @@ static void answer(void) {
   switch (in->opcode) {
   case FUSE_INIT: {
     const struct fuse_init_in *init = body;
-    struct fuse_init_out out = {.major = 7, .minor = init->minor < 38 ? init->minor : 38, .max_readahead = init->max_readahead, .max_background = 16, .congestion_threshold = 12, .max_write = 4096, .time_gran = 1};
+    struct fuse_init_out out = {.major = 7, .minor = init->minor < 38 ? init->minor : 38, .max_readahead = init->max_readahead, .flags = FUSE_CACHE_SYMLINKS, .max_background = 16, .congestion_threshold = 12, .max_write = 4096, .time_gran = 1};
     return reply(in->unique, 0, &out, sizeof out);
   }
   case FUSE_LOOKUP:
     for (unsigned i = 2; i < NODES; i++)
       if (nodes[i].parent == id && strcmp(nodes[i].name, body) == 0) {
-        struct fuse_entry_out out = {.nodeid = i, .entry_valid = nodes[i].lasting ? 3600 : 0, .attr_valid = nodes[i].lasting ? 3600 : 0};
+        struct fuse_entry_out out = {.nodeid = i, .entry_valid = nodes[i].lasting ? 3600 : 0, .attr_valid = 3600};
         attributes(i, &out.attr);
         return reply(in->unique, 0, &out, sizeof out);
       }
     return reply(in->unique, ENOENT, NULL, 0);
   case FUSE_GETATTR: {
-    struct fuse_attr_out out = {.attr_valid = nodes[id].lasting ? 3600 : 0};
+    struct fuse_attr_out out = {.attr_valid = 3600};
     attributes(id, &out.attr);
     return reply(in->unique, 0, &out, sizeof out);
   }
