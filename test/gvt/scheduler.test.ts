@@ -14,7 +14,15 @@ import {
   settle,
 } from '../../src/core/gvt/scheduler/policy.js';
 import { Schedule, type Turns } from '../../src/core/gvt/scheduler/schedule.js';
-import { RESERVED, ScheduleState, setWeight, sharedSchedule, unschedule, Wish } from '../../src/core/gvt/scheduler/shared-state.js';
+import {
+  newcomer,
+  RESERVED,
+  ScheduleState,
+  setWeight,
+  sharedSchedule,
+  unschedule,
+  Wish,
+} from '../../src/core/gvt/scheduler/shared-state.js';
 import type { Vgpu } from '../../src/core/gvt/vgpu.js';
 import { MemoryBackend, VM } from './memory-backend.js';
 
@@ -337,6 +345,26 @@ t.test('a late one has priority for two seconds, once', async (t) => {
   late.turns.stop();
   late.turns.start();
   near(t, parts(world.shares(1000 * MS)), [1 / 2, 1 / 4, 1 / 4], 'no second time');
+});
+
+t.test('a client that connects over and over gains nothing', async (t) => {
+  const world = new World();
+  world.add(1);
+  world.add(1);
+  world.run(2 * PRIORITY_NS);
+  const again = (slot: number): boolean => {
+    const state = new ScheduleState(world.buffer);
+    Atomics.store(state.words, state.left(world.engine, slot), -5 * MS);
+    const turns = new Schedule({ now: () => world.now, buffer: world.buffer }).join(slot, 1, newStatistics());
+    turns.start();
+    const owes = Atomics.load(state.words, state.left(world.engine, slot)) === -5 * MS;
+    t.equal(state.hasPriority(slot), !owes);
+    turns.stop();
+    return owes;
+  };
+  t.ok(again(2), 'another device model for the same vGPU: no priority, and what it owes');
+  newcomer(world.buffer, 2);
+  t.notOk(again(2), 'another vGPU');
 });
 
 t.test('a guest that resets its GPU all the time gains nothing', async (t) => {

@@ -4,7 +4,7 @@ import { checkGpuSize, checkModelled, DEFAULT_GPU, type GpuSize, MIB } from '../
 import { type ExplicitResources, vgpuType } from '../gvt/explicit-resources.js';
 import { ResourcePool, type VgpuResources } from '../gvt/resources.js';
 import { newStatistics } from '../gvt/roles.js';
-import { setWeight, sharedSchedule } from '../gvt/scheduler/shared-state.js';
+import { newcomer, setWeight, sharedSchedule } from '../gvt/scheduler/shared-state.js';
 import { describeType, typesOf, type VgpuType } from '../gvt/types.js';
 import { describeGvt } from '../gvt/vfio-regions.js';
 import { DEVICE_COUNTERS } from './counters.js';
@@ -88,6 +88,7 @@ export class GvtGpu implements GpuDriver {
     const display = (settings.get('display') as boolean | undefined) ?? true;
     const trace = traceOf(settings);
     const share = this.#pool.take(type);
+    newcomer(this.#schedule, share.id);
     let weight = type.weight;
     return new SeatedVgpu<GvtSeat>({
       id: share.id,

@@ -18,6 +18,7 @@ import { type ExplicitResources, typeOfShare, vgpuType } from './explicit-resour
 import type { Creation, GvtEvents, GvtHost, GvtOptions, RestoreSpec, VgpuSpec } from './gvt-options.js';
 import { ResourcePool } from './resources.js';
 import { Schedule } from './scheduler/schedule.js';
+import { newcomer } from './scheduler/shared-state.js';
 import { Slices } from './scheduler/slices.js';
 import { parseDocument } from './state/document.js';
 import { checkShare, restoreSections, saveState, typeOfState } from './state/vgpu-state.js';
@@ -104,6 +105,7 @@ export class Gvt extends EventEmitter<GvtEvents> implements GvtOps {
     const asked = vgpuType(spec.type, spec.resources ?? {}, this.gpu);
     const resources = share === undefined ? this.#pool.take(asked) : this.#pool.claim(share);
     const type = share === undefined ? asked : typeOfShare(asked, share);
+    if (share === undefined) newcomer(this.#schedule.state.words.buffer, resources.id);
     return this.#create({ type, resources, vmId, bdf, display, connector });
   }
 

@@ -26,7 +26,7 @@ import {
   STAGES,
   settle,
 } from './policy.js';
-import { EPOCH, NOBODY, RESERVED, SCHEDULED, ScheduleState, SLOTS, setWeight, Wish } from './shared-state.js';
+import { EPOCH, KNOWN, NOBODY, RESERVED, SCHEDULED, ScheduleState, SLOTS, setWeight, Wish } from './shared-state.js';
 
 /** Longest wait for one that has been asked to let an engine go: what a chunk takes, and the hand-over. */
 const HANDOVER_MS = 0.3;
@@ -220,8 +220,6 @@ export class Turns implements EngineTurns {
   #working = 0;
   /** Its owner lets it run. */
   #allowed = true;
-  /** Priority is for a fresh vGPU, not for one whose guest starts its engines again and again. */
-  #fresh = true;
   #priorityEnds = 0;
 
   constructor(schedule: Schedule, slot: number, weight: number, statistics: VgpuStatistics) {
@@ -245,15 +243,16 @@ export class Turns implements EngineTurns {
     if (!this.#allowed || state.isScheduled(slot)) return;
     const weight = state.weight(slot);
     const allotted = allotment(weight, state.weights() + weight);
+    const mask = 1 << slot;
+    // Priority is for a vGPU that is new, not for one whose guest starts its engines, or whose client connects, again and again.
+    const fresh = (Atomics.or(this.#words, KNOWN, mask) & mask) === 0;
     for (const { id } of ENGINES) {
-      // A guest that stops and starts its engines keeps what it owes.
-      const left = this.#fresh ? allotted : Math.min(allotted, Atomics.load(this.#words, state.left(id, slot)));
+      const left = fresh ? allotted : Math.min(allotted, Atomics.load(this.#words, state.left(id, slot)));
       Atomics.store(this.#words, state.left(id, slot), left);
       Atomics.store(this.#words, state.allotted(id, slot), allotted);
       Atomics.store(this.#words, state.wanted(id, slot), Wish.NONE);
     }
-    if (this.#fresh) {
-      this.#fresh = false;
+    if (fresh) {
       this.#priorityEnds = this.#schedule.now() + PRIORITY_NS;
       state.setPriority(slot, true);
     }

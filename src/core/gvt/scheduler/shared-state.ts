@@ -9,10 +9,12 @@ import type { Claim } from './policy.js';
 
 /** One for each id, 0 included. */
 export const SLOTS = MAX_VGPUS + 1;
-/** Words before the slots: balances so far, and the scheduled slots as a mask. */
+/** Words before the slots: balances so far; the scheduled slots as a mask. */
 export const EPOCH = 0;
 export const SCHEDULED = 1;
-const WEIGHTS = 2;
+/** Slots whose vGPU has been scheduled before, as a mask. */
+export const KNOWN = 2;
+const WEIGHTS = 3;
 const PRIORITIES = WEIGHTS + SLOTS;
 const ENGINE_WORDS = PRIORITIES + SLOTS;
 /** Words of one engine: who has it, who asks for it, signs of life of who has it; then four tables by slot. */
@@ -40,6 +42,11 @@ export const sharedSchedule = (): SharedArrayBuffer => new SharedArrayBuffer(BYT
 /** Gives a vGPU another weight, from any thread; it counts from the next balance on. */
 export function setWeight(buffer: ArrayBufferLike, slot: number, weight: number): void {
   Atomics.store(new Int32Array(buffer), WEIGHTS + slot, weight);
+}
+
+/** A slot becomes another vGPU's: with its first work it has priority, and owes nothing. */
+export function newcomer(buffer: ArrayBufferLike, slot: number): void {
+  Atomics.and(new Int32Array(buffer), KNOWN, ~(1 << slot));
 }
 
 /** Takes a vGPU whose thread ended without doing so out of the schedule. */
