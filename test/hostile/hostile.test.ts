@@ -26,7 +26,7 @@ t.test('200,000 operations', { timeout: 600_000 }, async (t) => {
   t.ok(operations >= OPERATIONS, `${operations} operations`);
   t.ok(reach.commands > 1_000_000 && reach.workloads > 10_000 && reach.hangs > 5000, `they reached something: ${JSON.stringify(reach)}`);
   t.ok(reach.shadowTables > 5000 && reach.interrupts > 20_000 && reach.guestErrors > 20_000 && reach.skippedCommands > 5000);
-  t.ok(reach.auxReplies > 400, `a DisplayPort monitor answered ${reach.auxReplies} messages`);
+  t.ok(reach.auxReplies > 200, `a DisplayPort monitor answered ${reach.auxReplies} messages`);
   const half = memory.length >> 1;
   const [before, after] = [Math.max(...memory.slice(0, half)), Math.max(...memory.slice(half))];
   t.ok(after <= before + NOISE_MIB, `${after.toFixed(0)} MiB in use in the second half, ${before.toFixed(0)} in the first`);
@@ -42,6 +42,16 @@ t.test('a failure is made small, and is the same when it runs again', async (t) 
   t.equal(failure?.sequence.operations.length, 1, 'nothing but the operation that fails is left');
   const saved = JSON.parse(readFileSync(file, 'utf8')) as Sequence & { why: string };
   t.strictSame([saved.operations, saved.level, saved.why], [failure?.sequence.operations, failure?.sequence.level, failure?.why]);
+});
+
+t.test('what was found before', async (t) => {
+  const found: readonly Sequence[] = [
+    // The OpRegion, and a BAR that is moved over it, which is refused: saved and restored.
+    { level: 'trap', operations: [['config-write', 252, 4, 0xffff_0000], ['move-bar', 0, 0xffff_f000, 0], ['save']] },
+    // The other way round.
+    { level: 'trap', operations: [['move-bar', 0, 0xffff_f000, 0], ['config-write', 252, 4, 0xffff_0000], ['save']] },
+  ];
+  for (const sequence of found) t.doesNotThrow(() => runSequence(sequence), JSON.stringify(sequence));
 });
 
 t.test('a monitor that is trained and read over AUX', async (t) => {

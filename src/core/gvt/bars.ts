@@ -164,6 +164,9 @@ export class Bars implements Saved {
     this.setDecoding(decoding);
     for (const { bar, there } of mapped)
       if (there && bar.mapped === NOWHERE) state.refuse(`${bar.name} cannot be placed in this VM at ${hex(bar.base ?? 0)}`);
+      // What kept it out, the OpRegion maybe, is restored later and has its place.
+      else if (!there) this.#unmap(bar);
+    this.#publish();
   }
 
   #at(index: number): Bar | undefined {
