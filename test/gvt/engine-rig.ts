@@ -46,6 +46,10 @@ export class PlainMemory implements GpuMemory {
     return this.#pages.get(Math.floor(address / PAGE));
   }
 
+  shows(address: number): boolean {
+    return this.page(address) !== undefined;
+  }
+
   pageToWrite(address: number): GpuPage | undefined {
     return this.page(address);
   }

@@ -132,8 +132,8 @@ function attack(secret: number): { seen: string[]; shown: Record<string, number>
     gvt.runSlice(1);
     const picture = hostile.vgpu.queryPlane();
     if (picture !== undefined) note('picture', picture.rgba);
-    if (decodePrimaryPlane(hostile.vgpu.registers, hostile.vgpu.ggtt, 0) !== undefined) shown['primary'] = (shown['primary'] ?? 0) + 1;
-    if (decodeSpritePlane(hostile.vgpu.registers, hostile.vgpu.ggtt, 0) !== undefined) shown['sprite'] = (shown['sprite'] as number) + 1;
+    if (decodePrimaryPlane(hostile.vgpu.registers, hostile.vgpu.scanout, 0) !== undefined) shown['primary'] = (shown['primary'] ?? 0) + 1;
+    if (decodeSpritePlane(hostile.vgpu.registers, hostile.vgpu.scanout, 0) !== undefined) shown['sprite'] = (shown['sprite'] as number) + 1;
     if (hostile.vgpu.cursorPlane() !== undefined) shown['cursor'] = (shown['cursor'] as number) + 1;
   }
   const victimShows = victim.vgpu.queryPlane();

@@ -255,6 +255,7 @@ t.test('planes outside the vGPU show nothing of others', async (t) => {
   write(DSPSTRIDE, 256);
   write(DSPSURF, aperture);
   t.ok(vgpu.queryPlane(), 'its own');
+  t.equal(vgpu.ggtt.mappedPages, 0, 'nothing was mapped for who looks at it');
   /** Addresses that are another's, nobody's, or at an end of what is its own. */
   const foreign = [
     0,
@@ -282,7 +283,7 @@ t.test('planes outside the vGPU show nothing of others', async (t) => {
     write(SPRSURF, address);
     write(CURCNTR, 0x27);
     write(CURBASE, address);
-    t.equal(decodeSpritePlane(vgpu.registers, vgpu.ggtt, 0), undefined, `sprite at 0x${address.toString(16)}`);
+    t.equal(decodeSpritePlane(vgpu.registers, vgpu.scanout, 0), undefined, `sprite at 0x${address.toString(16)}`);
     t.equal(vgpu.cursorPlane(), undefined, `cursor at 0x${address.toString(16)}`);
     const { rgba } = vgpu.queryPlane() as Picture;
     t.ok(

@@ -125,6 +125,13 @@ export class Ggtt implements GpuMemory, Saved {
     if (size === 8) this.#guest[index * 2 + 1] = value[1] as number;
   }
 
+  /** The guest frame that an own, whole and present entry names for the byte address. */
+  frameAt(address: number): Gfn | undefined {
+    const index = this.#indexOf(address);
+    const present = index >= 0 && !isHalf(this.#states[index] as number) && ((this.#guest[index * 2] as number) & PRESENT) !== 0;
+    return present ? this.#frame(index) : undefined;
+  }
+
   page(address: number): GpuPage | undefined {
     const index = this.#indexOf(address);
     return index < 0 ? undefined : (this.#cache.get(index) ?? this.#view(index));

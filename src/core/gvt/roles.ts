@@ -122,6 +122,14 @@ export interface GpuMemory {
   copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean;
 }
 
+/** Memory that planes are read from. Never throws. */
+export interface ScanoutMemory {
+  /** The page that contains the byte address is guest memory. */
+  shows(address: number): boolean;
+  /** As `GpuMemory.copyIn`. */
+  copyIn(address: number, target: Uint8Array, offset: number, length: number): boolean;
+}
+
 /** Root of a per-process address space, as a context's PDP registers name it. */
 export interface PpgttRoot {
   /** 48-bit addresses: one PML4, in `directories[0]`. Else 32-bit: four page directories of 1 GiB each. */

@@ -128,7 +128,7 @@ export class GvtVfioView implements VfioDevice {
     const cursor = planeType === GfxPlaneType.CURSOR;
     const plane = cursor ? vgpu.cursorPlane() : vgpu.primaryPlane();
     if (plane === undefined) return NO_PLANE;
-    const shown = copy.refresh(plane, vgpu.ggtt);
+    const shown = copy.refresh(plane, vgpu.scanout);
     if (!cursor || typeof shown === 'number') return shown;
     const [hotX, hotY] = vgpu.cursorHotSpot();
     return { ...shown, x: plane.left, y: plane.top, hotX, hotY };

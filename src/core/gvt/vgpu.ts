@@ -14,6 +14,7 @@ import { exchangeOpRegion, type OpRegionPages } from './display/opregion-pages.j
 import { PIPES } from './display/pipes.js';
 import type { Plane } from './display/plane.js';
 import { decodePrimaryPlane } from './display/primary-plane.js';
+import { Scanout } from './display/scanout.js';
 import { Ggtt } from './ggtt.js';
 import { GuestErrors } from './guest-error-log.js';
 import { Interrupts } from './interrupts.js';
@@ -36,6 +37,7 @@ import {
   type FailsafeReason,
   type GuestErrorLog,
   newStatistics,
+  type ScanoutMemory,
   type VgpuStatistics,
 } from './roles.js';
 import type { Schedule } from './scheduler/schedule.js';
@@ -93,6 +95,7 @@ export class Vgpu implements RegisterContext, Saved {
   readonly config: PciConfig;
   readonly registers: RegisterFile;
   readonly ggtt: Ggtt;
+  readonly scanout: ScanoutMemory;
   readonly ppgtt: Ppgtt;
   readonly interrupts: Interrupts;
   readonly submission: Submission;
@@ -134,7 +137,9 @@ export class Vgpu implements RegisterContext, Saved {
     const onAsls = offered ? { onAsls: (address: number) => parts.opregion?.moveTo(address, log) } : {};
     this.config = new PciConfig({ gpu, aperture, traps: capabilities.setTrapArea ? handle : undefined, log, ...onAsls });
     this.registers = new RegisterFile(broadwellRegisters(), this);
-    this.ggtt = new Ggtt({ aperture, hidden, dma: handle, frames: capabilities.isValidGfn ? handle : undefined, log });
+    const frames = capabilities.isValidGfn ? handle : undefined;
+    this.ggtt = new Ggtt({ aperture, hidden, dma: handle, frames, log });
+    this.scanout = new Scanout(this.ggtt, handle, frames);
     this.interrupts = new Interrupts({ registers: this.registers, msi: this.config, sender: handle, statistics, log, trace });
     this.display = new Display({
       registers: this.registers,
@@ -148,7 +153,7 @@ export class Vgpu implements RegisterContext, Saved {
       dma: handle,
       memory: handle,
       tracker: handle,
-      frames: capabilities.isValidGfn ? handle : undefined,
+      frames,
       pageTrack: this.pageTrack,
       level: capabilities.pageTrack,
       tablesMax: SHADOW_LIMITS.TABLES_MAX,
@@ -252,13 +257,13 @@ export class Vgpu implements RegisterContext, Saved {
 
   /** What the first pipe that shows a plane shows: primary plane, sprite and cursor. Undefined when none does. */
   queryPlane(pixels?: PixelMemory): Picture | undefined {
-    return composePicture(this.registers, this.ggtt, pixels);
+    return composePicture(this.registers, this.scanout, pixels);
   }
 
   /** The first primary plane that is enabled and makes a picture. */
   primaryPlane(): Plane | undefined {
     for (const pipe of PIPES) {
-      const plane = decodePrimaryPlane(this.registers, this.ggtt, pipe);
+      const plane = decodePrimaryPlane(this.registers, this.scanout, pipe);
       if (plane !== undefined) return plane;
     }
     return undefined;
@@ -267,7 +272,7 @@ export class Vgpu implements RegisterContext, Saved {
   /** The first cursor that is enabled and makes a picture. */
   cursorPlane(): Plane | undefined {
     for (const pipe of PIPES) {
-      const plane = decodeCursorPlane(this.registers, this.ggtt, pipe);
+      const plane = decodeCursorPlane(this.registers, this.scanout, pipe);
       if (plane !== undefined) return plane;
     }
     return undefined;

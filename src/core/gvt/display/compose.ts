@@ -1,7 +1,7 @@
 /** The picture of a pipe: primary plane, on it the sprite, on it the cursor. */
 import { PIXEL_FORMATS, PixelConverter, type PixelFormatName } from '../../pixels.js';
 import { freshPixels, type Picture, type PixelMemory, type ShownPlane } from '../../vfio/device.js';
-import type { GpuMemory, RegisterStore } from '../roles.js';
+import type { RegisterStore, ScanoutMemory } from '../roles.js';
 import { decodeCursorPlane } from './cursor-plane.js';
 import { applyGamma, gammaOf, paletteOf } from './palette.js';
 import { PIPES } from './pipes.js';
@@ -15,7 +15,11 @@ const BLACK = 0xff00_0000;
 type DrawRow = (row: Uint8Array, from: number, picture: Uint32Array, to: number, count: number) => void;
 
 /** The picture of the first pipe that shows a plane; undefined when none does. */
-export function composePicture(registers: RegisterStore, memory: GpuMemory, pixelMemory: PixelMemory = freshPixels): Picture | undefined {
+export function composePicture(
+  registers: RegisterStore,
+  memory: ScanoutMemory,
+  pixelMemory: PixelMemory = freshPixels,
+): Picture | undefined {
   for (const pipe of PIPES) {
     const primary = decodePrimaryPlane(registers, memory, pipe);
     const sprite = decodeSpritePlane(registers, memory, pipe);
@@ -52,7 +56,7 @@ interface Canvas {
 }
 
 /** Draws what of the plane is on the screen. */
-function draw(plane: Plane, registers: RegisterStore, memory: GpuMemory, { width, height, pixels }: Canvas): void {
+function draw(plane: Plane, registers: RegisterStore, memory: ScanoutMemory, { width, height, pixels }: Canvas): void {
   const { left, top } = plane;
   const from = Math.max(0, -left);
   const count = Math.min(plane.width, width - left) - from;

@@ -1,5 +1,5 @@
 /** The cursor of a pipe, which lies on all other planes (i915_reg.h: CURCNTR, …; facts: gvt.md 4.15). */
-import type { GpuMemory, RegisterStore } from '../roles.js';
+import type { RegisterStore, ScanoutMemory } from '../roles.js';
 import { ENABLE, PIPE_STRIDE, type Pipe, pipeEnabled } from './pipes.js';
 import { checkedPlane, type Plane, surfaceBase } from './plane.js';
 
@@ -24,7 +24,7 @@ const MODES: ReadonlyMap<number, number> = new Map([
 const signed = (value: number): number => ((value & SIGN) === 0 ? value & ~SIGN : -(value & ~SIGN & 0xffff));
 
 /** The cursor that the pipe shows, or undefined: off, of another mode, or out of bounds. */
-export function decodeCursorPlane(registers: RegisterStore, memory: GpuMemory, pipe: Pipe): Plane | undefined {
+export function decodeCursorPlane(registers: RegisterStore, memory: ScanoutMemory, pipe: Pipe): Plane | undefined {
   const get = (register: number): number => registers.get(register + pipe * PIPE_STRIDE);
   const control = get(CURCNTR);
   const width = MODES.get(control & MODE_MASK);

@@ -6,7 +6,7 @@
  */
 import type { DeviceMemories, DeviceMemory } from '../../device-memory.js';
 import { Errno, type GfxPlane, NO_PLANE } from '../../vfio/device.js';
-import type { GpuMemory } from '../roles.js';
+import type { ScanoutMemory } from '../roles.js';
 import { PLANE_FORMATS, type Plane, PlaneRows } from './plane.js';
 
 /** Rows of the copy begin at multiples of this: what GPUs that import a dmabuf ask for. */
@@ -27,7 +27,7 @@ export class PlaneCopy {
   }
 
   /** Copies the plane. @returns what to tell of the copy; its id stays as long as size and format do. ENOMEM: no memory for it */
-  refresh(plane: Plane, memory: GpuMemory): GfxPlane | Errno {
+  refresh(plane: Plane, memory: ScanoutMemory): GfxPlane | Errno {
     const { width, height } = plane;
     const { bytes, fourcc } = PLANE_FORMATS[plane.format];
     const stride = roundUp(width * bytes, ROW_ALIGNMENT);

@@ -2,7 +2,7 @@
 import { PAGE_SIZE } from '../../addresses.js';
 import { PIXEL_FORMATS, type PixelFormatName } from '../../pixels.js';
 import { FourCC } from '../../vfio/device.js';
-import type { GpuMemory } from '../roles.js';
+import type { ScanoutMemory } from '../roles.js';
 import type { Pipe } from './pipes.js';
 import { type Surface, SurfaceReader, surfaceBytes, TILE_LAYOUTS } from './tiling.js';
 
@@ -46,12 +46,12 @@ export interface Plane extends Surface {
 }
 
 /** @returns undefined when the surface is too large, too narrow for the plane, not of whole tiles, or when an end of it is not the vGPU's */
-export function checkedPlane(plane: Omit<Plane, 'size'>, memory: GpuMemory): Plane | undefined {
+export function checkedPlane(plane: Omit<Plane, 'size'>, memory: ScanoutMemory): Plane | undefined {
   const { base, stride, tiling, width, height, x, y } = plane;
   const size = surfaceBytes(plane, y + height);
   if (stride < (x + width) * PLANE_FORMATS[plane.format].bytes || size > MAX_SURFACE) return undefined;
   if (stride % TILE_LAYOUTS[tiling].width !== 0) return undefined;
-  if (memory.page(base) === undefined || memory.page(base + size - 1) === undefined) return undefined;
+  if (!memory.shows(base) || !memory.shows(base + size - 1)) return undefined;
   return { ...plane, size };
 }
 
@@ -66,7 +66,7 @@ export class PlaneRows {
   readonly #reader: SurfaceReader;
   readonly #pixel: number;
 
-  constructor(plane: Plane, memory: GpuMemory) {
+  constructor(plane: Plane, memory: ScanoutMemory) {
     this.#plane = plane;
     this.#reader = new SurfaceReader(plane, memory);
     this.#pixel = PLANE_FORMATS[plane.format].bytes;

@@ -1,5 +1,5 @@
 /** The primary plane of a pipe: what its registers say (facts: gvt.md 4.15; i915_reg.h: DSPCNTR, …). It fills the screen. */
-import type { GpuMemory, RegisterStore } from '../roles.js';
+import type { RegisterStore, ScanoutMemory } from '../roles.js';
 import { ENABLE, PIPE, PIPE_STRIDE, type Pipe, pipeEnabled } from './pipes.js';
 import { checkedPlane, type Plane, type PlaneFormatName, surfaceBase } from './plane.js';
 
@@ -30,7 +30,7 @@ export function screenSize(registers: RegisterStore, pipe: Pipe): { readonly wid
 }
 
 /** The plane that the pipe shows, or undefined: off, of a format that is not decoded, or out of bounds. */
-export function decodePrimaryPlane(registers: RegisterStore, memory: GpuMemory, pipe: Pipe): Plane | undefined {
+export function decodePrimaryPlane(registers: RegisterStore, memory: ScanoutMemory, pipe: Pipe): Plane | undefined {
   const get = (register: number): number => registers.get(register + pipe * PIPE_STRIDE);
   const control = get(DSPCNTR);
   if (!pipeEnabled(registers, pipe) || (control & ENABLE) === 0) return undefined;

@@ -1,5 +1,5 @@
 /** The sprite (overlay) plane of a pipe, which lies on the primary one (i915_reg.h: SPRCTL, …; facts: gvt.md 4.15). */
-import type { GpuMemory, RegisterStore } from '../roles.js';
+import type { RegisterStore, ScanoutMemory } from '../roles.js';
 import { ENABLE, PIPE_STRIDE, type Pipe, pipeEnabled } from './pipes.js';
 import { checkedPlane, type Plane, type PlaneFormatName, surfaceBase } from './plane.js';
 
@@ -25,7 +25,7 @@ const FORMATS: Readonly<Record<number, readonly [PlaneFormatName, PlaneFormatNam
 };
 
 /** The sprite that the pipe shows, or undefined: off, of a format that is not decoded, or out of bounds. */
-export function decodeSpritePlane(registers: RegisterStore, memory: GpuMemory, pipe: Pipe): Plane | undefined {
+export function decodeSpritePlane(registers: RegisterStore, memory: ScanoutMemory, pipe: Pipe): Plane | undefined {
   const get = (register: number): number => registers.get(register + pipe * PIPE_STRIDE);
   const control = get(SPRCTL);
   if (!pipeEnabled(registers, pipe) || (control & ENABLE) === 0) return undefined;

@@ -4,7 +4,7 @@
  * Y tiles are those of generation 9.
  */
 import { PAGE_SIZE } from '../../addresses.js';
-import type { GpuMemory } from '../roles.js';
+import type { ScanoutMemory } from '../roles.js';
 
 export type Tiling = 'linear' | 'x' | 'y';
 
@@ -42,13 +42,13 @@ export function surfaceBytes({ stride, tiling }: Omit<Surface, 'base'>, rows: nu
 /** Reads rows of a surface; best from the top down, since a row of tiles is read once then. What is not mapped reads 0. */
 export class SurfaceReader {
   readonly #surface: Surface;
-  readonly #memory: GpuMemory;
+  readonly #memory: ScanoutMemory;
   readonly #layout: TileLayout;
   /** A row of tiles as it stands in memory, and which one. */
   readonly #tiles: Uint8Array;
   #tileRow = -1;
 
-  constructor(surface: Surface, memory: GpuMemory) {
+  constructor(surface: Surface, memory: ScanoutMemory) {
     this.#surface = surface;
     this.#memory = memory;
     this.#layout = TILE_LAYOUTS[surface.tiling];
