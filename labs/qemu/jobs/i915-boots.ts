@@ -5,7 +5,7 @@
  */
 import { availableParallelism, loadavg } from 'node:os';
 import { i915Complaint } from '../i915-complaint.js';
-import { i915ProbeMs } from '../i915-probe.js';
+import { type I915Probe, i915Probe } from '../i915-probe.js';
 import { type Job, type Lab, LINE_LIMIT_S, mustEqual } from '../job.js';
 
 const SCRIPT = `
@@ -26,6 +26,12 @@ const KINDS = [
 ] as const;
 /** From "detected" to "initialised". */
 const PROBE_LIMIT_MS = 200;
+/**
+ * Where the emulated guest comes to i915 in this time, or sooner. The probe makes about a thousand accesses and is otherwise the guest's own
+ * instructions, so a slower machine gets as much more; one's 200 ms are another's 300, whatever the device does.
+ */
+const DETECTED_S = 4;
+const atThatSpeed = ({ ms, detectedS }: I915Probe): number => ms * Math.min(1, DETECTED_S / detectedS);
 /** Threads of a boot that want a core: QEMU, the device's server, and a little. */
 const OWN_LOAD = 2.5;
 /** Others want cores that the machine has not. */
@@ -38,7 +44,7 @@ const boots = (name: string, count: number, onlyByName: boolean): Job => ({
   timeoutS: 180,
   onlyByName,
   run: async (lab: Lab): Promise<void> => {
-    const times = KINDS.map((): number[] => []);
+    const probes = KINDS.map((): I915Probe[] => []);
     let judged = true;
     for (let boot = 0; boot < count; boot++) {
       const kind = KINDS[boot % KINDS.length] as (typeof KINDS)[number];
@@ -52,16 +58,18 @@ const boots = (name: string, count: number, onlyByName: boolean): Job => ({
         if (failure !== undefined) throw new Error(failure);
         mustEqual('what it finds', found, kind.found);
         mustEqual('the first complaint', i915Complaint(guest.console), undefined);
-        (times[boot % KINDS.length] as number[]).push(i915ProbeMs(guest.console));
+        (probes[boot % KINDS.length] as I915Probe[]).push(i915Probe(guest.console));
       });
     }
     for (const [i, { name }] of KINDS.entries()) {
-      const took = times[i] as number[];
-      const figures = `${Math.min(...took)} to ${Math.max(...took)} ms, median ${median(took)}, in ${took.length} boots`;
+      const found = probes[i] as I915Probe[];
+      const took = found.map(({ ms }) => ms);
+      const best = Math.min(...found.map(atThatSpeed));
+      const figures = `${Math.min(...took)} to ${Math.max(...took)} ms, median ${median(took)}, in ${took.length} boots; ${best.toFixed(0)} ms at the speed that is promised for`;
       lab.tell(`${name}: from detected to initialised ${figures}${judged ? '' : '; not judged, as others keep the cores busy'}`);
       if (!judged) continue;
       await lab.check(`${name}: i915 is initialised within ${PROBE_LIMIT_MS} ms of detecting the vGPU in the quickest boot`, () => {
-        if (!(Math.min(...took) <= PROBE_LIMIT_MS)) throw new Error(`it took ${figures}`);
+        if (!(best <= PROBE_LIMIT_MS)) throw new Error(`it took ${figures}`);
       });
     }
   },

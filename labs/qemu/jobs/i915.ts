@@ -3,7 +3,7 @@
  * a batch that hangs costs one reset of its engine.
  */
 import { i915Complaint } from '../i915-complaint.js';
-import { i915ProbeMs } from '../i915-probe.js';
+import { i915Probe } from '../i915-probe.js';
 import { type Job, type Lab, LINE_LIMIT_S, mustEqual } from '../job.js';
 import { igt } from '../trees.js';
 
@@ -74,7 +74,7 @@ async function run(lab: Lab): Promise<void> {
     await lab.check('gem-check: stores, blits and contexts are right byte for byte', async () => void (await line(/^(gem-check done)$/)));
     mustEqual('resets', await line(/^resets before (\d+)$/), '0');
     await lab.check('i915 has nothing to complain of', () => mustEqual('its first complaint', i915Complaint(guest.console), undefined));
-    lab.tell(`i915: ${i915ProbeMs(guest.console)} ms from detected to initialised`);
+    lab.tell(`i915: ${i915Probe(guest.console).ms} ms from detected to initialised`);
 
     for (const [name, , exit = 0] of BENCHMARKS) {
       const said: string[] = [];
