@@ -11,8 +11,8 @@ const WEIGHTS = [2, 1] as const;
 const RATIO = 2;
 const TOLERANCE = 0.1;
 /**
- * Of the work: what is done in a nanosecond of the engine depends on how cold the caches are, and who has the shorter turns finds them colder after each.
- * With two emulated processors on the same cores that is up to a fifth.
+ * Of the work: in a nanosecond of the engine the guest of weight 1 gets up to a fifth less done (measured). Probably it finds the caches colder, since its turns
+ * are shorter, and two emulated processors run on the same cores between them.
  */
 const WORK_TOLERANCE = 0.3;
 /** A fresh vGPU goes before all others for two seconds; then weights count. */
