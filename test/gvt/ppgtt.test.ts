@@ -454,6 +454,9 @@ t.test('what the hypervisor refuses costs budget each time', async (t) => {
   r.entry(19, 1, 30);
   for (let i = 0; i < 10; i++) t.equal(space.page(PAGE_SIZE), undefined);
   t.ok(r.ppgtt.takeCost() >= 160, 'as a table does');
+  r.entry(18, 1, 512, PRESENT | WRITABLE | LARGE);
+  for (let i = 0; i < 10; i++) t.equal(space.page(2 ** 21), undefined);
+  t.ok(r.ppgtt.takeCost() >= 160, 'of a large page, too');
   r.backend.broken.delete('dma');
   t.ok(space.page(PAGE_SIZE));
   t.equal(r.ppgtt.takeCost(), 1);

@@ -3,9 +3,6 @@ import type { VgpuResources } from '../../src/core/gvt/resources.js';
 import { findBackend, type Job } from '../../src/index.js';
 import { busyGuest, FENCE } from './busy-guest.js';
 
-/** Nanoseconds on the engine, and of processor time of the thread. */
-export const Count = { ENGINE_NS: 0, THREAD_NS: 1 } as const;
-
 export interface ShareInput {
   readonly backend: string;
   readonly share: VgpuResources;
@@ -13,8 +10,8 @@ export interface ShareInput {
   readonly schedule: SharedArrayBuffer;
   /** One endless batch, or submissions of next to nothing, one after the other. */
   readonly work: 'endless' | 'tiny';
-  /** Doubles, which the thread writes: see `Count`. */
-  readonly counts: SharedArrayBuffer;
+  /** A double, which the thread writes: its nanoseconds on the engine. */
+  readonly engineNs: SharedArrayBuffer;
 }
 
 export interface ShareOutput {
@@ -27,13 +24,13 @@ export interface ShareOutput {
   readonly guestSteps: number;
 }
 
-export const job: Job<ShareInput, ShareOutput> = ({ backend, share, weight, schedule, work, counts }, context) => {
+export const job: Job<ShareInput, ShareOutput> = ({ backend, share, weight, schedule, work, engineNs }, context) => {
   const { opened, gvt, vgpu, agent, submitEndless, submitTiny } = busyGuest(
     findBackend(backend),
     { schedule, threadNs: context.threadNs },
     { share, resources: { weight } },
   );
-  const shown = new Float64Array(counts);
+  const shown = new Float64Array(engineNs);
   try {
     if (work === 'endless') submitEndless();
     context.notice('busy');
@@ -44,8 +41,7 @@ export const job: Job<ShareInput, ShareOutput> = ({ backend, share, weight, sche
       do agent.write(FENCE, 4, ++guestSteps);
       while (performance.now() < until && gvt.hasWork);
       gvt.runSlice(4096);
-      shown[Count.ENGINE_NS] = vgpu.statistics.bcsNs;
-      shown[Count.THREAD_NS] = context.threadNs();
+      shown[0] = vgpu.statistics.bcsNs;
     }
     const { turns, turnsWaited, workloads, guestErrors } = vgpu.statistics;
     return { faults: guestErrors + gvt.defects, turns, turnsWaited, workloads, guestSteps };

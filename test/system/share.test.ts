@@ -1,4 +1,5 @@
 /** Two VMs on two device threads share the engines of one GPU by their weights. */
+import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { kvm } from '../../src/backends/kvm/index.js';
@@ -8,13 +9,15 @@ import { PRIORITY_NS } from '../../src/core/gvt/scheduler/policy.js';
 import { sharedSchedule, unschedule } from '../../src/core/gvt/scheduler/shared-state.js';
 import { findType } from '../../src/core/gvt/types.js';
 import { DeviceThread } from '../../src/index.js';
-import { Count, type ShareInput, type ShareOutput } from './share-job.js';
+import type { ShareInput, ShareOutput } from './share-job.js';
 
 const JOB = new URL('./share-job.js', import.meta.url);
 const MEASURED_MS = 1000;
 const LONGEST_MS = 8000;
-/** Part of the time for which a thread that always runs has a processor, where there are enough. */
-const PROCESSOR = 0.8;
+/** Part of the time for which a thread may wait for a processor: more, and the machine's scheduler decides, not ours. */
+const DELAYED = 0.1;
+/** Nanoseconds that a thread has waited for a processor (sched-stats: the second number). */
+const delayNs = (tid: number): number => Number(readFileSync(`/proc/self/task/${tid}/schedstat`, 'latin1').split(' ')[1]);
 
 // With the real thing where there is one.
 const name = kvm.probe().available ? 'kvm' : 'sim';
@@ -25,20 +28,20 @@ async function share(t: Test, guests: readonly Pick<ShareInput, 'weight' | 'work
   const pool = new ResourcePool(DEFAULT_GPU);
   const vgpus = guests.map((guest) => {
     const given = pool.take(findType('GVTg_V4_8', DEFAULT_GPU));
-    const counts = new SharedArrayBuffer(16);
-    const input: ShareInput = { backend: name, share: given, schedule, counts, ...guest };
-    return { id: given.id, counts: new Float64Array(counts), thread: new DeviceThread<ShareOutput>(JOB, input) };
+    const engineNs = new SharedArrayBuffer(8);
+    const input: ShareInput = { backend: name, share: given, schedule, engineNs, ...guest };
+    return { id: given.id, engineNs: new Float64Array(engineNs), thread: new DeviceThread<ShareOutput>(JOB, input) };
   });
   t.teardown(() => Promise.all(vgpus.map(({ thread }) => thread.stop())));
   const busy = vgpus.map(({ thread }) => new Promise<void>((resolve) => thread.once('notice', () => resolve())));
   await Promise.race([Promise.all(busy), Promise.all(vgpus.map(({ thread }) => thread.result))]);
   // While one is fresh and the other no longer, weights do not count.
   await setTimeout(PRIORITY_NS / 1e6 + 100);
-  const seen = (): { ns: number; cpuNs: number }[] =>
-    vgpus.map(({ counts }) => ({ ns: counts[Count.ENGINE_NS] as number, cpuNs: counts[Count.THREAD_NS] as number }));
+  const seen = (): { ns: number; delayNs: number }[] =>
+    vgpus.map(({ engineNs, thread }) => ({ ns: engineNs[0] as number, delayNs: delayNs(thread.threadId) }));
   /**
    * What each used of the engine, as parts of the time, over seconds until it is `right`, or for as long as a busy machine does its worst.
-   * @param undisturbed only of seconds in which each thread had a processor; undefined when there was none
+   * @param undisturbed only of seconds in which no thread waited long for a processor; undefined when there was none
    */
   const measure = async (right: (parts: readonly number[]) => boolean, undisturbed = false): Promise<number[] | undefined> => {
     const first = performance.now();
@@ -47,9 +50,9 @@ async function share(t: Test, guests: readonly Pick<ShareInput, 'weight' | 'work
     for (;;) {
       await setTimeout(MEASURED_MS);
       const [now, after] = [performance.now(), seen()];
-      const of = (what: 'ns' | 'cpuNs'): number[] =>
+      const of = (what: 'ns' | 'delayNs'): number[] =>
         after.map((count, i) => (count[what] - (before[i] as (typeof before)[0])[what]) / ((now - since) * 1e6));
-      if (!undisturbed || of('cpuNs').every((part) => part > PROCESSOR)) parts = of('ns');
+      if (!undisturbed || of('delayNs').every((part) => part < DELAYED)) parts = of('ns');
       if ((parts !== undefined && right(parts)) || now - first > LONGEST_MS) return parts;
       // A part of a turn is much of a second, and little of several.
       if (undisturbed) [since, before] = [now, after];
@@ -96,7 +99,8 @@ t.test(`${name}: submissions of next to nothing do not keep the engine from othe
     const tiny = await stop(1);
     t.match([tiny, await stop(0)], [{ faults: 0 }, { faults: 0 }]);
     t.ok(tiny.workloads > 100, JSON.stringify(tiny));
-    if (parts === undefined) t.comment('this machine has no processor to spare: nothing was measured');
+    if (parts === undefined)
+      t.pass(`${weight}:${other}`, { skip: 'in each second a thread waited for a processor: what the schedule gave cannot be told' });
     else t.ok((parts[0] as number) >= least, `${parts} of the time at ${weight}:${other}, after ${tiny.workloads} submissions`);
   }
 });

@@ -189,7 +189,7 @@ export class AddressSpace implements GpuMemory {
       const leaf = (known as LeafPages | undefined) ?? new LeafPages(shadow.parts);
       (children as (LeafPages | undefined)[])[entry] = leaf;
       const address = leaf.known(index);
-      return address === SCRATCH ? leaf.mapHuge(index, hugeFrameOf(low, high)) : address;
+      return address === SCRATCH ? this.#charged(leaf.mapHuge(index, hugeFrameOf(low, high))) : address;
     }
     let table = known as ShadowTable | undefined;
     if (table === undefined) {
@@ -211,8 +211,11 @@ export class AddressSpace implements GpuMemory {
     const known = pages.known(index);
     if (known !== SCRATCH) return known;
     if (!isPresent(low) || frame.isPending(entry)) return SCRATCH;
-    const address = pages.map(index, Gfn(frameOf(low, frame.words[entry * 2 + 1] as number) + (index - entry)));
-    // What the hypervisor refuses takes as long as a table, each time.
+    return this.#charged(pages.map(index, Gfn(frameOf(low, frame.words[entry * 2 + 1] as number) + (index - entry))));
+  }
+
+  /** What the hypervisor refuses takes as long as a table, each time. */
+  #charged(address: number): number {
     if (address === SCRATCH) this.#owner.charge(1);
     return address;
   }
